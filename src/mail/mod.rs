@@ -1,0 +1,12 @@
+//! E-mail as a protocol and a format: no database and no HTTP API in here.
+
+pub mod classify;
+pub mod compose;
+pub mod imap;
+pub mod oauth;
+pub mod parse;
+pub mod quote;
+pub mod sanitise;
+pub mod smtp;
+pub mod tls;
+pub mod token;
