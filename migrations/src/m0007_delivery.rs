@@ -1,0 +1,64 @@
+//! The outgoing server, messages due to be sent, every step of every try, and what the sandbox captured.
+
+crate::sql::migration!(UP, drops ["captured_messages", "delivery_steps", "deliveries", "outgoing_server"]);
+
+const UP: &str = "
+CREATE TABLE outgoing_server (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    transport TEXT NOT NULL,
+    host TEXT NOT NULL,
+    port INTEGER NOT NULL,
+    security TEXT NOT NULL,
+    auth TEXT NOT NULL,
+    username TEXT NOT NULL,
+    password_sealed {bytes},
+    allow_plaintext BOOLEAN NOT NULL,
+    helo_name TEXT NOT NULL,
+    max_connections INTEGER NOT NULL,
+    max_messages_per_connection INTEGER NOT NULL,
+    rate_per_minute INTEGER,
+    retry {json} NOT NULL,
+    state TEXT NOT NULL,
+    state_reason TEXT,
+    retry_at BIGINT,
+    version BIGINT NOT NULL,
+    created_at BIGINT NOT NULL,
+    updated_at BIGINT NOT NULL
+);
+CREATE TABLE deliveries (
+    message_id {uuid} PRIMARY KEY REFERENCES messages (id) ON DELETE CASCADE,
+    envelope_from TEXT NOT NULL,
+    recipients {json} NOT NULL,
+    precedence INTEGER NOT NULL,
+    repeatable BOOLEAN NOT NULL,
+    phase TEXT NOT NULL,
+    due_at BIGINT,
+    lease_until BIGINT NOT NULL DEFAULT 0,
+    attempts BIGINT NOT NULL DEFAULT 0,
+    tries BIGINT NOT NULL DEFAULT 0,
+    expires_at BIGINT NOT NULL,
+    last_code INTEGER,
+    last_text TEXT,
+    created_at BIGINT NOT NULL,
+    updated_at BIGINT NOT NULL
+);
+CREATE INDEX ix_deliveries__due ON deliveries (precedence, due_at) WHERE due_at IS NOT NULL;
+CREATE TABLE delivery_steps (
+    id {uuid} PRIMARY KEY,
+    message_id {uuid} NOT NULL REFERENCES messages (id) ON DELETE CASCADE,
+    attempt BIGINT NOT NULL,
+    at BIGINT NOT NULL,
+    verb TEXT NOT NULL,
+    code INTEGER,
+    enhanced TEXT,
+    text TEXT NOT NULL
+);
+CREATE INDEX ix_delivery_steps__message ON delivery_steps (message_id, id);
+CREATE TABLE captured_messages (
+    id {uuid} PRIMARY KEY,
+    message_id {uuid} NOT NULL REFERENCES messages (id) ON DELETE CASCADE,
+    envelope_from TEXT NOT NULL,
+    recipients {json} NOT NULL,
+    captured_at BIGINT NOT NULL
+);
+";

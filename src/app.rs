@@ -1,0 +1,115 @@
+//! The application: what every handler and worker shares, and its start and stop.
+
+use std::{ops::Deref, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use postroom_migrations::Migrator;
+use sea_orm_migration::MigratorTrait;
+
+use crate::{
+    clock::Clock,
+    config::Config,
+    db::Db,
+    events::Tail,
+    secret::Sealer,
+    shutdown::Shutdown,
+    workers::{self, Tasks, Wakes},
+};
+
+/// How long a soft stop waits for work to end.
+pub const DRAIN: Duration = Duration::from_secs(10);
+
+/// What every handler and worker shares. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct App(Arc<Shared>);
+
+/// The parts of the application.
+#[derive(Debug)]
+pub struct Shared {
+    /// The settings.
+    pub config: Config,
+    /// The database.
+    pub db: Db,
+    /// The time.
+    pub clock: Clock,
+    /// Seals stored secrets.
+    pub sealer: Sealer,
+    /// New events of the log.
+    pub tail: Tail,
+    /// The workers' wake-up calls.
+    pub wakes: Arc<Wakes>,
+    /// The background tasks.
+    pub tasks: Tasks,
+    /// The two stops.
+    pub shutdown: Shutdown,
+}
+
+impl Deref for App {
+    type Target = Shared;
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+impl App {
+    /// Opens everything that the settings name and brings the database up to date; starts nothing.
+    ///
+    /// # Errors
+    /// When the data directory, the key or the database cannot be used, or the database is newer than this program.
+    pub async fn open(config: Config, clock: Clock) -> anyhow::Result<Self> {
+        let dir = &config.storage.data_dir;
+        std::fs::create_dir_all(dir).with_context(|| format!("storage.data_dir: {} cannot be made", dir.display()))?;
+        let sealer = if config.secrets.key.0.is_empty() {
+            Sealer::from_file(&config.secrets.key_file)?
+        } else {
+            Sealer::from_base64(&config.secrets.key.0)?
+        };
+        if config.database.migrate_on_start {
+            migrate(&config).await?;
+        }
+        let db = Db::connect(&config.database).await.context("database.url: the database cannot be opened")?;
+        let shutdown = Shutdown::default();
+        Ok(Self(Arc::new(Shared {
+            config,
+            db,
+            clock,
+            sealer,
+            tail: Tail::default(),
+            wakes: Arc::default(),
+            tasks: Tasks::new(shutdown.clone()),
+            shutdown,
+        })))
+    }
+
+    /// Starts the background loops.
+    pub fn start(&self) {
+        workers::start(self);
+    }
+
+    /// Ends the background loops: softly, and after 10 seconds at once.
+    pub async fn stop(&self) {
+        self.shutdown.stop();
+        if tokio::time::timeout(DRAIN, self.tasks.ended()).await.is_err() {
+            tracing::warn!("work did not end in time and was cut off");
+            self.shutdown.abort();
+            self.tasks.ended().await;
+        }
+    }
+}
+
+/// Brings the database up to date.
+///
+/// # Errors
+/// When the database cannot be reached, a migration fails, or it holds migrations that this program does not know.
+pub async fn migrate(config: &Config) -> anyhow::Result<()> {
+    let db = Db::connect_writer(&config.database).await.context("database.url: the database cannot be opened")?;
+    let known: Vec<String> = Migrator::migrations().iter().map(|migration| migration.name().to_owned()).collect();
+    if let Ok(applied) = Migrator::get_migration_models(&db).await {
+        if let Some(newer) = applied.iter().find(|model| !known.contains(&model.version)) {
+            anyhow::bail!("the database holds migration {} of a newer version of this program", newer.version);
+        }
+    }
+    Migrator::up(&db, None).await.context("a migration failed")?;
+    db.close().await?;
+    Ok(())
+}

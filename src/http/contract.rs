@@ -1,0 +1,227 @@
+//! The OpenAPI document at work: finds the operation of a request and holds parameters and bodies against their schemas.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
+
+use actix_web::http::Method;
+use jsonschema::{Validator, error::ValidationErrorKind};
+use serde_json::{Value, json};
+
+use super::problem::{Code, FieldError, Problem};
+
+/// The most errors that one answer lists.
+const MAX_ERRORS: usize = 50;
+
+/// One operation of the document.
+#[derive(Debug)]
+pub struct Operation {
+    /// Its `operationId`.
+    pub id: String,
+    query: HashMap<String, Value>,
+}
+
+/// The document, prepared for checking requests.
+#[derive(Debug)]
+pub struct Contract {
+    components: Value,
+    operations: HashMap<(Method, String), Operation>,
+    validators: Mutex<HashMap<String, Arc<Validator>>>,
+}
+
+impl Contract {
+    /// Prepares a document (OpenAPI 3.1, so its schemas are JSON Schema 2020-12).
+    pub fn new(document: &Value) -> Self {
+        let mut operations = HashMap::new();
+        for (path, item) in document["paths"].as_object().into_iter().flatten() {
+            for (method, operation) in item.as_object().into_iter().flatten() {
+                let Ok(method) = Method::from_bytes(method.to_ascii_uppercase().as_bytes()) else { continue };
+                operations.insert((method, path.clone()), Operation::read(operation));
+            }
+        }
+        Self { components: document["components"].clone(), operations, validators: Mutex::default() }
+    }
+
+    /// The operation behind a method and a route pattern.
+    pub fn operation(&self, method: &Method, pattern: &str) -> Option<&Operation> {
+        self.operations.get(&(method.clone(), pattern.to_owned()))
+    }
+
+    /// All `operationId`s.
+    pub fn operation_ids(&self) -> impl Iterator<Item = &str> {
+        self.operations.values().map(|operation| operation.id.as_str())
+    }
+
+    /// Whether the document has a schema of this name.
+    pub fn has_schema(&self, name: &str) -> bool {
+        self.components["schemas"].get(name).is_some()
+    }
+
+    /// Holds a body against the named schema.
+    ///
+    /// # Errors
+    /// `validation_failed` with every error found, up to 50.
+    pub fn check(&self, schema: &str, body: &Value) -> Result<(), Problem> {
+        let reference = json!({ "$ref": format!("#/components/schemas/{schema}") });
+        let errors = self.errors(schema, &reference, body)?;
+        if errors.is_empty() { Ok(()) } else { Err(Problem::validation(errors)) }
+    }
+
+    /// Holds a query string against the operation's parameters.
+    ///
+    /// # Errors
+    /// `unknown_parameter` or `invalid_parameter`.
+    pub fn check_query(&self, operation: &Operation, query: &str) -> Result<(), Problem> {
+        let pairs: Vec<(String, String)> = serde_urlencoded::from_str(query)
+            .map_err(|error| Problem::new(Code::InvalidParameter, error.to_string()))?;
+        for (name, text) in pairs {
+            let Some(schema) = operation.query.get(&name) else {
+                return Err(Problem::new(Code::UnknownParameter, format!("the parameter {name:?} is not known")));
+            };
+            let value = coerce(schema, &text);
+            let cache_key = format!("?{}?{name}", operation.id);
+            let mut errors = self.errors(&cache_key, schema, &value)?;
+            if text.contains('\0') {
+                errors.push(error_at(String::new(), "nul_character", "text must not hold U+0000".into()));
+            }
+            if let Some(first) = errors.first() {
+                let detail = format!("{name}: {}", first.detail);
+                for error in &mut errors {
+                    error.pointer.clone_from(&name);
+                }
+                return Err(Problem { errors, ..Problem::new(Code::InvalidParameter, detail) });
+            }
+        }
+        Ok(())
+    }
+
+    fn errors(&self, cache_key: &str, schema: &Value, value: &Value) -> Result<Vec<FieldError>, Problem> {
+        let validator = self.validator(cache_key, schema)?;
+        Ok(validator.iter_errors(value).take(MAX_ERRORS).flat_map(|error| explain(&error)).take(MAX_ERRORS).collect())
+    }
+
+    fn validator(&self, cache_key: &str, schema: &Value) -> Result<Arc<Validator>, Problem> {
+        let poisoned = |_| Problem::internal("a validator was being made when its thread panicked");
+        if let Some(known) = self.validators.lock().map_err(poisoned)?.get(cache_key) {
+            return Ok(Arc::clone(known));
+        }
+        let mut whole = json!({ "components": self.components });
+        if let (Some(whole), Some(schema)) = (whole.as_object_mut(), schema.as_object()) {
+            whole.extend(schema.clone());
+        }
+        let options = jsonschema::draft202012::options().should_validate_formats(true);
+        let made = Arc::new(options.build(&whole).map_err(Problem::internal)?);
+        let mut validators = self.validators.lock().map_err(|_| Problem::internal("the validators are poisoned"))?;
+        validators.insert(cache_key.to_owned(), Arc::clone(&made));
+        Ok(made)
+    }
+}
+
+impl Operation {
+    fn read(operation: &Value) -> Self {
+        let parameters = operation["parameters"].as_array().into_iter().flatten();
+        let query = parameters
+            .filter(|parameter| parameter["in"] == "query")
+            .filter_map(|parameter| Some((parameter["name"].as_str()?.to_owned(), parameter["schema"].clone())))
+            .collect();
+        Self { id: operation["operationId"].as_str().unwrap_or_default().to_owned(), query }
+    }
+}
+
+/// A query value is text; read it as what its schema says, so that bounds apply.
+fn coerce(schema: &Value, text: &str) -> Value {
+    let is = |wanted: &str| match &schema["type"] {
+        Value::String(name) => name == wanted,
+        Value::Array(names) => names.iter().any(|name| name == wanted),
+        _ => false,
+    };
+    if is("integer") {
+        text.parse::<i64>().map_or_else(|_| text.into(), Value::from)
+    } else if is("boolean") {
+        text.parse::<bool>().map_or_else(|_| text.into(), Value::from)
+    } else {
+        text.into()
+    }
+}
+
+fn error_at(pointer: String, code: &str, detail: String) -> FieldError {
+    FieldError { pointer, code: code.to_owned(), detail }
+}
+
+/// One schema error in our words; of a `oneOf`, the errors of the branch that came closest.
+fn explain(error: &jsonschema::ValidationError<'_>) -> Vec<FieldError> {
+    use ValidationErrorKind as Kind;
+    let at = error.instance_path().to_string();
+    let code = match error.kind() {
+        Kind::OneOfNotValid { context } | Kind::AnyOf { context } => {
+            let closest = context.iter().filter(|branch| !branch.is_empty()).max_by_key(|branch| {
+                let depth = branch.iter().map(|error| error.instance_path().to_string().matches('/').count()).max();
+                (depth, usize::MAX - branch.len())
+            });
+            return match closest {
+                Some(branch) => branch.iter().flat_map(explain).collect(),
+                None => vec![error_at(at, "no_variant", "the value fits none of the allowed forms".into())],
+            };
+        }
+        Kind::AdditionalProperties { unexpected } | Kind::UnevaluatedProperties { unexpected } => {
+            let unknown = |name: &String| {
+                error_at(format!("{at}/{name}"), "unknown_member", format!("{name:?} is not a known member"))
+            };
+            return unexpected.iter().map(unknown).collect();
+        }
+        Kind::Required { property } => {
+            let name = property.as_str().unwrap_or_default();
+            return vec![error_at(format!("{at}/{name}"), "required", format!("{name:?} is missing"))];
+        }
+        Kind::Type { .. } => "type",
+        Kind::Enum { .. } | Kind::Constant { .. } => "unknown_value",
+        Kind::MaxLength { .. } | Kind::MaxItems { .. } | Kind::MaxProperties { .. } => "too_long",
+        Kind::MinLength { .. } | Kind::MinItems { .. } | Kind::MinProperties { .. } => "too_short",
+        Kind::Maximum { .. } | Kind::ExclusiveMaximum { .. } => "too_large",
+        Kind::Minimum { .. } | Kind::ExclusiveMinimum { .. } => "too_small",
+        Kind::Format { .. } => "format",
+        Kind::Pattern { .. } => "pattern",
+        Kind::UniqueItems => "not_unique",
+        _ => "invalid",
+    };
+    vec![error_at(at, code, shorten(&error.to_string()))]
+}
+
+/// Bodies can be large and the validator quotes them.
+fn shorten(text: &str) -> String {
+    if text.chars().count() <= 300 { text.to_owned() } else { text.chars().take(299).chain(['…']).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn contract() -> Contract {
+        Contract::new(&json!({
+            "paths": { "/v1/things": { "get": { "operationId": "list_things", "parameters": [
+                { "in": "query", "name": "limit", "schema": { "type": "integer", "maximum": 200 } } ] } } },
+            "components": { "schemas": { "ThingCreate": {
+                "type": "object", "required": ["name"], "additionalProperties": false,
+                "properties": { "name": { "type": "string", "minLength": 1 }, "size": { "type": "integer" } } } } }
+        }))
+    }
+
+    #[test]
+    fn every_error_of_a_body_is_listed_with_its_pointer() {
+        let problem = contract().check("ThingCreate", &json!({ "size": "big", "color": 1 })).unwrap_err();
+        let mut found: Vec<_> = problem.errors.iter().map(|e| (e.pointer.as_str(), e.code.as_str())).collect();
+        found.sort_unstable();
+        assert_eq!(found, [("/color", "unknown_member"), ("/name", "required"), ("/size", "type")]);
+    }
+
+    #[test]
+    fn a_query_is_held_against_the_parameters_of_its_operation() {
+        let contract = contract();
+        let operation = contract.operation(&Method::GET, "/v1/things").unwrap();
+        assert!(contract.check_query(operation, "limit=200").is_ok());
+        assert_eq!(contract.check_query(operation, "limit=201").unwrap_err().code, Code::InvalidParameter);
+        assert_eq!(contract.check_query(operation, "limit=x").unwrap_err().code, Code::InvalidParameter);
+        assert_eq!(contract.check_query(operation, "colour=red").unwrap_err().code, Code::UnknownParameter);
+    }
+}

@@ -1,0 +1,54 @@
+//! Leases on rows (DESIGN rule 3): claim due rows and commit, work outside any transaction, settle guarded by `attempts`.
+
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, Statement};
+use uuid::Uuid;
+
+use crate::clock::Timestamp;
+
+/// A table whose rows are claimed: it has `due_at` (null when there is nothing to do), `lease_until` and `attempts`.
+#[derive(Clone, Copy, Debug)]
+pub struct Leased {
+    /// The table's name.
+    pub table: &'static str,
+    /// Its UUID key column.
+    pub key: &'static str,
+    /// The order in which due rows are taken, as SQL.
+    pub order_by: &'static str,
+}
+
+/// A row that this process holds until `lease_until`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claimed {
+    /// The row's key.
+    pub key: Uuid,
+    /// How often the row has been claimed, this time included: the fence for settling it.
+    pub attempts: i64,
+}
+
+impl Leased {
+    /// Takes up to `limit` rows that are due and that nobody holds, until `now + lease_s` seconds.
+    ///
+    /// # Errors
+    /// Whatever the database says.
+    pub async fn claim(
+        &self,
+        tx: &DatabaseTransaction,
+        now: Timestamp,
+        lease_s: i64,
+        limit: u32,
+    ) -> Result<Vec<Claimed>, DbErr> {
+        let Self { table, key, order_by } = self;
+        let backend = tx.get_database_backend();
+        let skip = if backend == DbBackend::Postgres { "FOR UPDATE SKIP LOCKED" } else { "" };
+        let sql = format!(
+            "UPDATE {table} SET lease_until = $1, attempts = attempts + 1 WHERE {key} IN \
+             (SELECT {key} FROM {table} WHERE due_at <= $2 AND lease_until <= $2 \
+              ORDER BY {order_by} LIMIT {limit} {skip}) RETURNING {key}, attempts"
+        );
+        let values = [now.plus_s(lease_s).as_millis().into(), now.as_millis().into()];
+        let rows = tx.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
+        rows.iter()
+            .map(|row| Ok(Claimed { key: row.try_get_by_index(0)?, attempts: row.try_get_by_index(1)? }))
+            .collect()
+    }
+}
