@@ -22,6 +22,7 @@ class Postfix(Server):
         super().__init__(directory)
         self.smtp, self.submission = ports.take(), ports.take()
         self.config = os.path.join(self.directory, "conf")
+        self._leash = None
         self._prepare(dovecot, certificate, key)
 
     def _prepare(self, dovecot, certificate, key):
@@ -61,6 +62,22 @@ class Postfix(Server):
     def command(self):
         # The master itself instead of `postfix start`: it stays our child, and nothing checks or mends /etc/postfix.
         return [os.path.join(self._daemons, "master"), "-c", self.config, "-d"]
+
+    def launch(self):
+        super().launch()
+        # Postfix changes its user for a moment, and Linux then forgets the signal that our death would send.
+        # This shell waits on a pipe that only we hold open.
+        self._leash = subprocess.Popen(
+            ["sh", "-c", "read -r _; kill -TERM $0", str(self.process.pid)],
+            stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
+
+    def stop(self):
+        super().stop()
+        if self._leash is not None:
+            self._leash.kill()
+            self._leash.wait()
+            self._leash.stdin.close()
+            self._leash = None
 
     def answers(self):
         return greets(self.smtp, b"220") and greets(self.submission, b"220")

@@ -71,7 +71,8 @@ class Postgres(Server):
         return [os.path.join(self._bin, "postgres"), "-D", self.data, *pairs]
 
     def answers(self):
-        probe = [os.path.join(self._bin, "pg_isready"), "-q", "-t", "1", "-h", HOST, "-p", str(self.port)]
+        probe = [os.path.join(self._bin, "pg_isready"), "-q", "-t", "1", "-h", HOST, "-p", str(self.port),
+                 "-U", "postgres"]
         return subprocess.run(probe, stdin=subprocess.DEVNULL, check=False).returncode == 0
 
     def stop(self):

@@ -105,11 +105,16 @@ class Server:
         self.launch()
         self.wait_until_ready()
 
+    def ask_to_stop(self):
+        """Tells the process to end and returns at once."""
+        if self.running:
+            self.process.send_signal(self.stop_signal)
+
     def stop(self):
         """Ends the process: politely, and after the deadline for certain."""
         if not self.running:
             return
-        self.process.send_signal(self.stop_signal)
+        self.ask_to_stop()
         try:
             self.process.wait(self.stop_deadline_s)
         except subprocess.TimeoutExpired:

@@ -142,7 +142,9 @@ class Stack:
         return "ok"
 
     def stop(self):
-        """Stops the servers, last one first, and removes the directory. May be called again."""
+        """Stops the servers and removes the directory. May be called again."""
+        for server in self.servers:
+            server.ask_to_stop()
         while self.servers:
             self.servers.pop().stop()
         if self._control is not None:
