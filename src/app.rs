@@ -7,6 +7,7 @@ use postroom_migrations::Migrator;
 use sea_orm_migration::MigratorTrait;
 
 use crate::{
+    access::token::KnownKeys,
     clock::Clock,
     config::Config,
     db::Db,
@@ -36,6 +37,8 @@ pub struct Shared {
     pub sealer: Sealer,
     /// New events of the log.
     pub tail: Tail,
+    /// Public keys of access tokens.
+    pub known_keys: KnownKeys,
     /// The workers' wake-up calls.
     pub wakes: Arc<Wakes>,
     /// The background tasks.
@@ -75,6 +78,7 @@ impl App {
             clock,
             sealer,
             tail: Tail::default(),
+            known_keys: KnownKeys::default(),
             wakes: Arc::default(),
             tasks: Tasks::new(shutdown.clone()),
             shutdown,

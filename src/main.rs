@@ -1,2 +1,82 @@
-//! Postroom.
-fn main() {}
+//! The command line of Postroom.
+
+use std::{io::Write, net::TcpListener, path::PathBuf, process::ExitCode};
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use postroom::{
+    api,
+    app::{App, migrate},
+    clock::Clock,
+    config::Config,
+    telemetry,
+};
+
+/// The e-mail and SMS side of a contact centre, as a REST service.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Arguments {
+    /// The configuration file; `postroom.toml` in the working directory when it is left out.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the service.
+    Serve,
+    /// Bring the database up to date and end.
+    Migrate,
+    /// Print the OpenAPI document.
+    Openapi,
+    /// Check the settings and print them, without secrets.
+    CheckConfig,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "postroom: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    if let Command::Openapi = arguments.command {
+        return print(&serde_json::to_string_pretty(&api::document()?)?);
+    }
+    let config = Config::load(arguments.config)?;
+    if let Command::CheckConfig = arguments.command {
+        return print(&serde_json::to_string_pretty(&config)?);
+    }
+    telemetry::start_logs(&config.log).context("log.level")?;
+    actix_web::rt::System::new().block_on(async move {
+        match arguments.command {
+            Command::Migrate => {
+                std::fs::create_dir_all(&config.storage.data_dir)?;
+                migrate(&config).await?;
+                Ok(ExitCode::SUCCESS)
+            }
+            _ => serve(config).await,
+        }
+    })
+}
+
+async fn serve(config: Config) -> anyhow::Result<ExitCode> {
+    let listener = TcpListener::bind(&config.http.listen)
+        .with_context(|| format!("http.listen: cannot listen on {}", config.http.listen))?;
+    listener.set_nonblocking(true)?;
+    let metrics = telemetry::start_metrics()?;
+    let app = App::open(config, Clock::system()).await?;
+    api::run(app, listener, metrics).await
+}
+
+fn print(text: &str) -> anyhow::Result<ExitCode> {
+    writeln!(std::io::stdout(), "{text}")?;
+    Ok(ExitCode::SUCCESS)
+}

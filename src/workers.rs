@@ -60,6 +60,12 @@ impl Tasks {
         }));
     }
 
+    /// Runs a task that nobody waits for: it only ever asks for the hard stop.
+    #[expect(clippy::disallowed_methods, reason = "the one home of background tasks")]
+    pub fn watch_abort(&self, task: impl Future<Output = ()> + Send + 'static) {
+        tokio::spawn(task);
+    }
+
     /// How many tasks run.
     pub fn alive(&self) -> usize {
         self.tracker.len()

@@ -48,6 +48,14 @@ impl Contract {
         self.operations.get(&(method.clone(), pattern.to_owned()))
     }
 
+    /// The methods that a path supports, in alphabetical order; none when it is not a path of the document.
+    pub fn methods(&self, pattern: &str) -> Vec<&str> {
+        let of_path = self.operations.keys().filter(|(_, path)| path == pattern);
+        let mut methods: Vec<_> = of_path.map(|(method, _)| method.as_str()).collect();
+        methods.sort_unstable();
+        methods
+    }
+
     /// All `operationId`s.
     pub fn operation_ids(&self) -> impl Iterator<Item = &str> {
         self.operations.values().map(|operation| operation.id.as_str())

@@ -18,7 +18,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The outermost middleware.
 ///
 /// # Errors
-/// None of its own: errors of the inner services become problem answers here.
+/// None of its own: inner services turn their errors into answers, which are completed here.
 pub async fn observe(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -28,14 +28,7 @@ pub async fn observe(
     request.extensions_mut().insert(RequestId(id.clone()));
     let (method, path) = (request.method().clone(), request.path().to_owned());
     let pattern = request.match_pattern().unwrap_or_else(|| "unmatched".into());
-    let http_request = request.request().clone();
-    let mut response = match next.call(request).await {
-        Ok(response) => complete(response, &path, &id),
-        Err(error) => {
-            let problem = problem_of(&error, error.as_response_error().status_code().as_u16());
-            ServiceResponse::new(http_request, problem.respond(&path, &id))
-        }
-    };
+    let mut response = complete(next.call(request).await?, &path, &id);
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }

@@ -1,0 +1,57 @@
+//! The role × operation matrix: every operation of the API, and who may call it. Written once, tested whole.
+
+use crate::http::caller::{Caller, Role};
+
+/// Who may call an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Everybody, without a token.
+    Public,
+    /// Every authenticated caller.
+    Anyone,
+    /// Users of these roles (administrators always), and API keys with this scope.
+    Roles(&'static [Role], &'static str),
+}
+
+use Access::{Anyone, Public, Roles};
+use Role::{Agent, Supervisor};
+
+const ADMIN: &[Role] = &[];
+const SUPERVISOR: &[Role] = &[Supervisor];
+const STAFF: &[Role] = &[Supervisor, Agent];
+
+/// Every operation, by its `operationId`, grouped by feature.
+pub const MATRIX: &[(&str, Access)] = &[
+    // service
+    ("get_health", Public),
+    ("get_readiness", Public),
+    ("get_metrics", Public),
+    ("list_problems", Public),
+    // classes
+    ("list_classes", Roles(STAFF, "routing:read")),
+    ("get_class", Roles(STAFF, "routing:read")),
+    ("create_class", Roles(ADMIN, "routing:write")),
+    ("update_class", Roles(ADMIN, "routing:write")),
+    ("delete_class", Roles(ADMIN, "routing:write")),
+];
+
+impl Access {
+    /// The row of the matrix for an operation.
+    pub fn of(operation: &str) -> Option<Self> {
+        MATRIX.iter().find(|(id, _)| *id == operation).map(|(_, access)| *access)
+    }
+
+    /// Whether `caller` may call the operation.
+    pub fn allows(self, caller: &Caller) -> bool {
+        match (self, caller.role) {
+            (Public | Anyone, _) | (Roles(..), Role::Admin) => true,
+            (Roles(_, scope), Role::Integration) => caller.scopes.iter().any(|given| given == scope),
+            (Roles(roles, _), role) => roles.contains(&role),
+        }
+    }
+
+    /// The scope that an API key needs.
+    pub fn scope(self) -> Option<&'static str> {
+        if let Roles(_, scope) = self { Some(scope) } else { None }
+    }
+}

@@ -1,0 +1,136 @@
+//! The one place that mounts features and makes the OpenAPI document.
+
+mod document;
+
+use std::process::ExitCode;
+
+use actix_cors::Cors;
+use actix_web::{
+    App as ActixApp, HttpServer,
+    dev::Server,
+    middleware::from_fn,
+    web::{self, Data},
+};
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::signal::unix::{SignalKind, signal};
+use utoipa_actix_web::{AppExt, scope, service_config::ServiceConfig};
+use utoipa_swagger_ui::SwaggerUi;
+
+pub use document::document;
+
+use crate::{
+    access::guard::guard,
+    app::App,
+    http::{
+        body::BodyLimit,
+        contract::Contract,
+        idempotency::Running,
+        observe::observe,
+        problem::{Code, Problem},
+    },
+    classes, service,
+};
+
+/// Adds every operation of every feature.
+fn mount(config: &mut ServiceConfig<'_>) {
+    config.configure(service::api::mount_root).service(
+        scope::scope("/v1").configure(|v1: &mut ServiceConfig<'_>| {
+            v1.configure(service::api::mount).configure(classes::api::mount);
+        }),
+    );
+}
+
+/// Starts the HTTP server; it stops when the application does.
+///
+/// # Errors
+/// When the address cannot be listened on.
+pub fn serve(app: &App, listener: std::net::TcpListener, metrics: PrometheusHandle) -> anyhow::Result<Server> {
+    let document = document()?;
+    let contract = Data::new(Contract::new(&document));
+    let (app_data, running, metrics) = (Data::new(app.clone()), Data::new(Running::default()), Data::new(metrics));
+    let settings = app.config.http.clone();
+    let (limit, sandbox) = (BodyLimit(settings.max_body_bytes), app.config.sandbox.enabled);
+    let workers = settings.workers;
+    let mut server = HttpServer::new(move || {
+        let swagger = SwaggerUi::new("/swagger-ui/{_:.*}").external_url_unchecked("/v1/openapi.json", document.clone());
+        let parameters = web::PathConfig::default()
+            .error_handler(|error, _| Problem::new(Code::InvalidParameter, error.to_string()).into());
+        ActixApp::new()
+            .wrap(from_fn(guard))
+            .wrap(cors(&settings.cors_origins, sandbox))
+            .wrap(from_fn(observe))
+            .app_data(app_data.clone())
+            .app_data(contract.clone())
+            .app_data(running.clone())
+            .app_data(metrics.clone())
+            .app_data(limit)
+            .app_data(parameters)
+            .into_utoipa_app()
+            .configure(mount)
+            .into_app()
+            .service(swagger)
+    });
+    if workers > 0 {
+        server = server.workers(workers);
+    }
+    Ok(server.disable_signals().shutdown_timeout(crate::app::DRAIN.as_secs()).listen(listener)?.run())
+}
+
+/// Browsers on the configured origins may call the API and read the headers that it answers with.
+fn cors(origins: &[String], sandbox: bool) -> Cors {
+    let cors = Cors::default()
+        .allow_any_method()
+        .allow_any_header()
+        .expose_headers(["ETag", "Location", "Retry-After", "X-Request-Id", "Idempotent-Replayed"])
+        .max_age(3600);
+    if sandbox || origins.iter().any(|origin| origin == "*") {
+        return cors.allow_any_origin();
+    }
+    origins.iter().fold(cors, |cors, origin| cors.allowed_origin(origin))
+}
+
+/// Runs the application until a signal or a crashed part ends it.
+///
+/// SIGTERM and SIGINT drain for up to 10 seconds, a second one aborts.
+///
+/// # Errors
+/// When the server cannot start.
+pub async fn run(app: App, listener: std::net::TcpListener, metrics: PrometheusHandle) -> anyhow::Result<ExitCode> {
+    let server = serve(&app, listener, metrics)?;
+    let handle = server.handle();
+    app.start();
+    let stopping = app.clone();
+    app.tasks.spawn("signals", async move { watch_signals(&stopping).await });
+    let serving = actix_web::rt::spawn(server);
+    app.shutdown.stopping().await;
+    let drained = async {
+        tokio::join!(handle.stop(true), app.stop());
+    };
+    tokio::select! {
+        () = drained => {}
+        () = app.shutdown.aborting() => {}
+    }
+    serving.abort();
+    Ok(if app.shutdown.has_failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+async fn watch_signals(app: &App) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        () = app.shutdown.stopping() => {}
+    }
+    tracing::info!("stopping");
+    app.shutdown.stop();
+    let aborting = app.shutdown.clone();
+    app.tasks.watch_abort(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        aborting.abort();
+    });
+    Ok(())
+}

@@ -1,0 +1,180 @@
+//! The OpenAPI document: collected from the handlers, completed with what holds for every operation.
+
+use actix_web::App as ActixApp;
+use serde_json::{Map, Value, json};
+use utoipa::OpenApi;
+use utoipa_actix_web::AppExt;
+
+use crate::{
+    access::matrix::Access,
+    http::problem::ProblemBody,
+};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Postroom",
+        description = "The e-mail side of a contact centre: accounts receive mail, scripts route it, queues hold it, \
+            agents are offered it and answer it.\n\nEvery error is `application/problem+json` (RFC 9457) with a stable `code`; \
+            `GET /v1/problems` lists them. Every POST that creates or sends takes an `Idempotency-Key`. Configuration \
+            resources carry an `ETag`; `PATCH` and `DELETE` honour `If-Match`.",
+        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
+        contact(name = "Postroom"),
+    ),
+    servers((url = "/", description = "This server")),
+    components(schemas(ProblemBody)),
+    tags(
+        (name = "service", description = "Is it alive, is it ready, what can go wrong."),
+        (name = "access", description = "Logging in, users, API keys, the audit log."),
+        (name = "accounts", description = "Mailboxes we receive at and send from."),
+        (name = "outgoing server", description = "The one SMTP server that all accounts share."),
+        (name = "scripts", description = "Routing: scripts and their versions, calendars, global variables."),
+        (name = "templates", description = "Texts for automatic answers."),
+        (name = "classes", description = "What kind of contact this is."),
+        (name = "skills", description = "What agents can do."),
+        (name = "agent groups", description = "Who serves queues, and how work is offered to them."),
+        (name = "agents", description = "Agents, their state, skills and capacity."),
+        (name = "queues", description = "Where work waits."),
+        (name = "work items", description = "Pieces of work for agents, and what can be done with them."),
+        (name = "offers", description = "Work held out to one agent for a limited time."),
+        (name = "conversations", description = "Threads of messages with customers, and notes on them."),
+        (name = "messages", description = "Single messages, their raw source, attachments and delivery."),
+        (name = "events", description = "Everything that happens, in order: as a list and as a stream."),
+        (name = "sandbox", description = "Only in the sandbox: its clock."),
+    ),
+)]
+struct Base;
+
+/// The document as JSON.
+///
+/// # Errors
+/// When an operation is missing in the role matrix, or the document cannot be written.
+pub fn document() -> anyhow::Result<Value> {
+    let (_, collected) = ActixApp::new().into_utoipa_app().openapi(Base::openapi()).configure(super::mount).split_for_parts();
+    let mut document = serde_json::to_value(collected)?;
+    add_patch_schemas(&mut document);
+    add_security_schemes(&mut document);
+    add_shared_answers(&mut document);
+    for (path, item) in document["paths"].as_object_mut().into_iter().flatten() {
+        for (method, operation) in item.as_object_mut().into_iter().flatten() {
+            complete(path, method, operation)?;
+        }
+    }
+    Ok(document)
+}
+
+/// What holds for an operation because of its method, path, body and row in the matrix.
+fn complete(path: &str, method: &str, operation: &mut Value) -> anyhow::Result<()> {
+    let id = operation["operationId"].as_str().unwrap_or_default().to_owned();
+    let access = Access::of(&id).ok_or_else(|| anyhow::anyhow!("operation {id} is missing in the role matrix"))?;
+    let mut answers = vec!["500", "503"];
+    operation["security"] = match access {
+        Access::Public => json!([]),
+        _ => {
+            answers.extend(["401", "403"]);
+            let scopes: Vec<&str> = access.scope().into_iter().collect();
+            json!([{ "password": scopes }, { "bearer": [] }])
+        }
+    };
+    if path.contains('{') {
+        answers.extend(["400", "404"]);
+    }
+    if operation["parameters"].as_array().is_some_and(|list| list.iter().any(|one| one["in"] == "query")) {
+        answers.push("400");
+    }
+    if operation.get("requestBody").is_some() {
+        answers.extend(["400", "413", "415", "422"]);
+    }
+    match method {
+        "post" => {
+            answers.extend(["409", "422"]);
+            add_header(operation, "Idempotency-Key", "A key of the caller's choice: a repeat with the same key and body gets the stored answer.", 255);
+        }
+        "put" | "patch" | "delete" => {
+            answers.extend(["409", "412"]);
+            add_header(operation, "If-Match", "The ETag that the change is based on; 412 when the resource has another one now.", 200);
+        }
+        _ => {}
+    }
+    let Some(responses) = operation["responses"].as_object_mut() else { anyhow::bail!("{id} has no responses") };
+    for status in answers {
+        responses.entry(status).or_insert_with(|| json!({ "$ref": format!("#/components/responses/Problem{status}") }));
+    }
+    Ok(())
+}
+
+fn add_header(operation: &mut Value, name: &str, description: &str, max_length: u32) {
+    let header = json!({
+        "in": "header", "name": name, "required": false, "description": description,
+        "schema": { "type": "string", "minLength": 1, "maxLength": max_length, "pattern": "^[\\x21-\\x7e]+$" },
+    });
+    match operation["parameters"].as_array_mut() {
+        Some(parameters) => parameters.push(header),
+        None => operation["parameters"] = json!([header]),
+    }
+}
+
+/// `XPatch` is `XCreate` with every member optional (RFC 7396: null removes what is optional).
+fn add_patch_schemas(document: &mut Value) {
+    let Some(schemas) = document["components"]["schemas"].as_object_mut() else { return };
+    let patches: Map<String, Value> = schemas
+        .iter()
+        .filter_map(|(name, schema)| {
+            let stem = name.strip_suffix("Create")?;
+            let mut patch = schema.clone();
+            let members = patch.as_object_mut()?;
+            members.remove("required");
+            members.remove("example");
+            members.remove("examples");
+            members.insert("description".into(), format!("A JSON merge patch (RFC 7396) of `{name}`: only what changes.").into());
+            for property in members.get_mut("properties")?.as_object_mut()?.values_mut() {
+                property.as_object_mut()?.remove("default");
+            }
+            Some((format!("{stem}Patch"), patch))
+        })
+        .collect();
+    schemas.extend(patches);
+}
+
+fn add_security_schemes(document: &mut Value) {
+    document["components"]["securitySchemes"] = json!({
+        "password": {
+            "type": "oauth2",
+            "description": "User name and password, or an API key's id and secret as client credentials.",
+            "flows": {
+                "password": { "tokenUrl": "/v1/auth/token", "refreshUrl": "/v1/auth/token", "scopes": scopes() },
+            },
+        },
+        "bearer": { "type": "http", "scheme": "bearer", "description": "An access token, or an API key (`prk_…`)." },
+    });
+}
+
+fn scopes() -> Value {
+    let mut scopes: Vec<&str> = crate::access::matrix::MATRIX.iter().filter_map(|(_, access)| access.scope()).collect();
+    scopes.sort_unstable();
+    scopes.dedup();
+    let named = scopes.into_iter().map(|scope| (scope.to_owned(), format!("Operations of the scope {scope}").into()));
+    Value::Object(named.collect())
+}
+
+fn add_shared_answers(document: &mut Value) {
+    let answers = [
+        ("400", "A parameter, header or the body's JSON is not valid."),
+        ("401", "No valid access token or API key was given."),
+        ("403", "The caller may not do this."),
+        ("404", "There is no such resource."),
+        ("409", "The state of the resource, or a concurrent request, does not allow it."),
+        ("412", "The resource was changed since the given ETag."),
+        ("413", "The body is too large."),
+        ("415", "The body's media type is not supported."),
+        ("422", "The body does not fit its schema or its rules."),
+        ("500", "Something went wrong on our side."),
+        ("503", "The service cannot answer right now."),
+    ];
+    let schema = json!({ "$ref": "#/components/schemas/Problem" });
+    let shared = answers.into_iter().map(|(status, description)| {
+        let content = json!({ "application/problem+json": { "schema": schema } });
+        (format!("Problem{status}"), json!({ "description": description, "content": content }))
+    });
+    document["components"]["responses"] = Value::Object(shared.collect());
+}
