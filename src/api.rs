@@ -21,6 +21,7 @@ pub use document::document;
 use crate::{
     access::guard::guard,
     app::App,
+    classes,
     http::{
         body::BodyLimit,
         contract::Contract,
@@ -28,31 +29,37 @@ use crate::{
         observe::observe,
         problem::{Code, Problem},
     },
-    classes, service,
+    service,
 };
 
 /// Adds every operation of every feature.
 fn mount(config: &mut ServiceConfig<'_>) {
-    config.configure(service::api::mount_root).service(
-        scope::scope("/v1").configure(|v1: &mut ServiceConfig<'_>| {
+    config.configure(service::api::mount_root).service(scope::scope("/v1").configure(
+        |v1: &mut ServiceConfig<'_>| {
             v1.configure(service::api::mount).configure(classes::api::mount);
-        }),
-    );
+        },
+    ));
 }
 
 /// Starts the HTTP server; it stops when the application does.
 ///
 /// # Errors
 /// When the address cannot be listened on.
-pub fn serve(app: &App, listener: std::net::TcpListener, metrics: PrometheusHandle) -> anyhow::Result<Server> {
+pub fn serve(
+    app: &App,
+    listener: std::net::TcpListener,
+    metrics: PrometheusHandle,
+) -> anyhow::Result<Server> {
     let document = document()?;
     let contract = Data::new(Contract::new(&document));
-    let (app_data, running, metrics) = (Data::new(app.clone()), Data::new(Running::default()), Data::new(metrics));
+    let (app_data, running, metrics) =
+        (Data::new(app.clone()), Data::new(Running::default()), Data::new(metrics));
     let settings = app.config.http.clone();
     let (limit, sandbox) = (BodyLimit(settings.max_body_bytes), app.config.sandbox.enabled);
     let workers = settings.workers;
     let mut server = HttpServer::new(move || {
-        let swagger = SwaggerUi::new("/swagger-ui/{_:.*}").external_url_unchecked("/v1/openapi.json", document.clone());
+        let swagger =
+            SwaggerUi::new("/swagger-ui/{_:.*}").external_url_unchecked("/v1/openapi.json", document.clone());
         let parameters = web::PathConfig::default()
             .error_handler(|error, _| Problem::new(Code::InvalidParameter, error.to_string()).into());
         ActixApp::new()
@@ -95,7 +102,11 @@ fn cors(origins: &[String], sandbox: bool) -> Cors {
 ///
 /// # Errors
 /// When the server cannot start.
-pub async fn run(app: App, listener: std::net::TcpListener, metrics: PrometheusHandle) -> anyhow::Result<ExitCode> {
+pub async fn run(
+    app: App,
+    listener: std::net::TcpListener,
+    metrics: PrometheusHandle,
+) -> anyhow::Result<ExitCode> {
     let server = serve(&app, listener, metrics)?;
     let handle = server.handle();
     app.start();

@@ -61,7 +61,8 @@ impl App {
     /// When the data directory, the key or the database cannot be used, or the database is newer than this program.
     pub async fn open(config: Config, clock: Clock) -> anyhow::Result<Self> {
         let dir = &config.storage.data_dir;
-        std::fs::create_dir_all(dir).with_context(|| format!("storage.data_dir: {} cannot be made", dir.display()))?;
+        std::fs::create_dir_all(dir)
+            .with_context(|| format!("storage.data_dir: {} cannot be made", dir.display()))?;
         let sealer = if config.secrets.key.0.is_empty() {
             Sealer::from_file(&config.secrets.key_file)?
         } else {
@@ -70,7 +71,8 @@ impl App {
         if config.database.migrate_on_start {
             migrate(&config).await?;
         }
-        let db = Db::connect(&config.database).await.context("database.url: the database cannot be opened")?;
+        let db =
+            Db::connect(&config.database).await.context("database.url: the database cannot be opened")?;
         let shutdown = Shutdown::default();
         Ok(Self(Arc::new(Shared {
             config,
@@ -106,11 +108,16 @@ impl App {
 /// # Errors
 /// When the database cannot be reached, a migration fails, or it holds migrations that this program does not know.
 pub async fn migrate(config: &Config) -> anyhow::Result<()> {
-    let db = Db::connect_writer(&config.database).await.context("database.url: the database cannot be opened")?;
-    let known: Vec<String> = Migrator::migrations().iter().map(|migration| migration.name().to_owned()).collect();
+    let db =
+        Db::connect_writer(&config.database).await.context("database.url: the database cannot be opened")?;
+    let known: Vec<String> =
+        Migrator::migrations().iter().map(|migration| migration.name().to_owned()).collect();
     if let Ok(applied) = Migrator::get_migration_models(&db).await {
         if let Some(newer) = applied.iter().find(|model| !known.contains(&model.version)) {
-            anyhow::bail!("the database holds migration {} of a newer version of this program", newer.version);
+            anyhow::bail!(
+                "the database holds migration {} of a newer version of this program",
+                newer.version
+            );
         }
     }
     Migrator::up(&db, None).await.context("a migration failed")?;

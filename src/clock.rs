@@ -16,7 +16,17 @@ use tokio::sync::watch;
 ///
 /// An integer column orders, indexes and does arithmetic the same way in SQLite and in PostgreSQL.
 #[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, sea_orm::DeriveValueType, utoipa::ToSchema,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    sea_orm::DeriveValueType,
+    utoipa::ToSchema,
 )]
 #[schema(value_type = String, format = "date-time", examples("2026-03-01T09:30:00.000Z"))]
 pub struct Timestamp(i64);

@@ -232,18 +232,32 @@ impl Config {
     /// Rules that the types do not say.
     fn check(&self) -> Result<(), ConfigError> {
         let rules = [
-            (self.http.listen.parse::<std::net::SocketAddr>().is_ok(), "http.listen", "is not an address and port"),
-            ((1..=900).contains(&self.auth.access_token_s), "auth.access_token_s", "is not between 1 and 900"),
-            (self.auth.refresh_token_s > self.auth.access_token_s, "auth.refresh_token_s", "is shorter than an access token's"),
+            (
+                self.http.listen.parse::<std::net::SocketAddr>().is_ok(),
+                "http.listen",
+                "is not an address and port",
+            ),
+            (
+                (1..=900).contains(&self.auth.access_token_s),
+                "auth.access_token_s",
+                "is not between 1 and 900",
+            ),
+            (
+                self.auth.refresh_token_s > self.auth.access_token_s,
+                "auth.refresh_token_s",
+                "is shorter than an access token's",
+            ),
             (self.database.max_connections > 0, "database.max_connections", "must be at least 1"),
             (self.mail.max_message_bytes >= 65_536, "mail.max_message_bytes", "must be at least 65536"),
             (known_database(&self.database.url), "database.url", "must begin with postgres:// or sqlite://"),
         ];
         match rules.into_iter().find(|(holds, ..)| !holds) {
             None => Ok(()),
-            Some((_, key, reason)) => {
-                Err(ConfigError::Key { key: key.into(), reason: reason.into(), origin: "the settings together".into() })
-            }
+            Some((_, key, reason)) => Err(ConfigError::Key {
+                key: key.into(),
+                reason: reason.into(),
+                origin: "the settings together".into(),
+            }),
         }
     }
 
@@ -267,9 +281,16 @@ fn explain(error: &figment::Error) -> ConfigError {
         None => metadata.name.to_string(),
     };
     let mut key = error.path.join(".");
-    if let figment::error::Kind::UnknownField(field, _) | figment::error::Kind::MissingField(std::borrow::Cow::Owned(field)) = &error.kind {
+    if let figment::error::Kind::UnknownField(field, _)
+    | figment::error::Kind::MissingField(std::borrow::Cow::Owned(field)) = &error.kind
+    {
         if !key.ends_with(field.as_str()) {
-            key = [key.as_str(), field].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(".");
+            key = [key.as_str(), field]
+                .iter()
+                .filter(|part| !part.is_empty())
+                .copied()
+                .collect::<Vec<_>>()
+                .join(".");
         }
     }
     ConfigError::Key {

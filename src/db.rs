@@ -3,8 +3,8 @@
 use std::{ops::Deref, sync::Arc, time::Duration};
 
 use sea_orm::{
-    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, RuntimeErr,
-    SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
+    RuntimeErr, SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
     sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous},
 };
 use tokio::sync::Notify;
@@ -50,7 +50,11 @@ impl Db {
     /// # Errors
     /// When it cannot be reached or opened.
     pub async fn connect_writer(settings: &config::Database) -> Result<DatabaseConnection, DbErr> {
-        if settings.url.starts_with("postgres") { postgres(settings).await } else { sqlite(settings, 1, false).await }
+        if settings.url.starts_with("postgres") {
+            postgres(settings).await
+        } else {
+            sqlite(settings, 1, false).await
+        }
     }
 
     /// Which of the two databases this is.
@@ -69,7 +73,8 @@ impl Db {
     /// When no connection is to be had.
     pub async fn begin(&self) -> Result<Tx, DbErr> {
         let options = TransactionOptions {
-            sqlite_transaction_mode: (self.backend() == DbBackend::Sqlite).then_some(SqliteTransactionMode::Immediate),
+            sqlite_transaction_mode: (self.backend() == DbBackend::Sqlite)
+                .then_some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
         };
         let inner = self.writer.begin_with_options(options).await?;
@@ -128,11 +133,19 @@ fn options(settings: &config::Database, connections: u32) -> ConnectOptions {
     options
 }
 
-async fn sqlite(settings: &config::Database, connections: u32, read_only: bool) -> Result<DatabaseConnection, DbErr> {
+async fn sqlite(
+    settings: &config::Database,
+    connections: u32,
+    read_only: bool,
+) -> Result<DatabaseConnection, DbErr> {
     let mut options = options(settings, connections);
     options.idle_timeout(None).max_lifetime(None).map_sqlx_sqlite_opts(move |sqlite| {
-        let sqlite = sqlite.create_if_missing(!read_only).busy_timeout(Duration::from_secs(15)).foreign_keys(true);
-        let sqlite = sqlite.statement_cache_capacity(500).pragma("cache_size", "-65536").pragma("mmap_size", "268435456");
+        let sqlite =
+            sqlite.create_if_missing(!read_only).busy_timeout(Duration::from_secs(15)).foreign_keys(true);
+        let sqlite = sqlite
+            .statement_cache_capacity(500)
+            .pragma("cache_size", "-65536")
+            .pragma("mmap_size", "268435456");
         if read_only {
             return sqlite.pragma("query_only", "on");
         }
@@ -144,14 +157,18 @@ async fn sqlite(settings: &config::Database, connections: u32, read_only: bool) 
 async fn postgres(settings: &config::Database) -> Result<DatabaseConnection, DbErr> {
     let mut options = options(settings, settings.max_connections);
     options.map_sqlx_postgres_opts(|postgres| {
-        postgres.application_name("postroom").options([("synchronous_commit", "on")]).statement_cache_capacity(500)
+        postgres
+            .application_name("postroom")
+            .options([("synchronous_commit", "on")])
+            .statement_cache_capacity(500)
     });
     Database::connect(options).await
 }
 
 /// Whether a write may simply be tried again: PostgreSQL gave it up for a deadlock or a serialisation failure.
 pub fn is_transient(error: &DbErr) -> bool {
-    let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) = error else {
+    let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) = error
+    else {
         return false;
     };
     let code = error.as_database_error().and_then(|error| error.code());

@@ -4,20 +4,47 @@
 //! the edges in [`FEATURE_EDGES`] are allowed; a test reads the `use` lines and fails on any other.
 
 pub mod access;
+pub mod accounts;
+pub mod agents;
 pub mod api;
 pub mod app;
 pub mod classes;
 pub mod clock;
 pub mod config;
+pub mod conversations;
 pub mod db;
+pub mod delivery;
 pub mod events;
 pub mod http;
 pub mod id;
+pub mod inbound;
 pub mod lease;
 pub mod mail;
+pub mod outgoing;
+pub mod queues;
+pub mod raw;
 pub mod scripts;
 pub mod secret;
 pub mod service;
 pub mod shutdown;
 pub mod telemetry;
+pub mod templates;
+pub mod work;
 pub mod workers;
+
+/// Which feature may call which, besides everybody's `events` and `access`. Nothing else is allowed.
+pub const FEATURE_EDGES: &[(&str, &[&str])] = &[
+    ("access", &[]),
+    ("accounts", &["classes", "queues", "scripts", "templates"]),
+    ("agents", &["queues", "work"]),
+    ("classes", &[]),
+    ("conversations", &["accounts", "delivery", "raw", "work"]),
+    ("delivery", &["accounts", "conversations", "outgoing", "raw"]),
+    ("events", &[]),
+    ("inbound", &["accounts", "conversations", "raw", "work"]),
+    ("outgoing", &["delivery"]),
+    ("queues", &["agents", "work"]),
+    ("scripts", &["classes", "queues", "templates"]),
+    ("templates", &[]),
+    ("work", &["accounts", "agents", "conversations", "queues", "scripts", "templates"]),
+];

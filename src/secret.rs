@@ -92,7 +92,8 @@ impl Sealer {
     pub fn seal(&self, purpose: &str, secret: &[u8]) -> Result<Vec<u8>, SecretError> {
         let nonce = random_bytes::<NONCE_BYTES>();
         let payload = Payload { msg: secret, aad: purpose.as_bytes() };
-        let sealed = self.cipher.encrypt(XNonce::from_slice(&nonce), payload).map_err(|_| SecretError::CannotOpen)?;
+        let sealed =
+            self.cipher.encrypt(XNonce::from_slice(&nonce), payload).map_err(|_| SecretError::CannotOpen)?;
         Ok([nonce.as_slice(), &sealed].concat())
     }
 

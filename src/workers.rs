@@ -6,11 +6,7 @@ use futures::FutureExt;
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
-use crate::{
-    app::App,
-    clock::Timestamp,
-    shutdown::Shutdown,
-};
+use crate::{app::App, clock::Timestamp, shutdown::Shutdown};
 
 /// What a worker's step did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +34,11 @@ impl Tasks {
 
     /// Runs a task until it ends or the hard stop comes. A task that panics or fails stops the process.
     #[expect(clippy::disallowed_methods, reason = "the one home of background tasks")]
-    pub fn spawn(&self, name: impl Into<String>, task: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
+    pub fn spawn(
+        &self,
+        name: impl Into<String>,
+        task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+    ) {
         let (name, shutdown) = (name.into(), self.shutdown.clone());
         self.tracker.spawn(tokio::spawn(async move {
             let watched = std::panic::AssertUnwindSafe(task).catch_unwind();
@@ -108,7 +108,8 @@ where
             let woken = wake(&wakes).notified();
             let pause = match step(app.clone()).await {
                 Ok(Step::Worked(count)) => {
-                    metrics::counter!("postroom_worker_settled_total", "worker" => name).increment(count as u64);
+                    metrics::counter!("postroom_worker_settled_total", "worker" => name)
+                        .increment(count as u64);
                     failures = 0;
                     continue;
                 }

@@ -4,7 +4,10 @@
 //! Conventions: ids are UUIDv7; `*_at` columns are milliseconds since the Unix epoch; `version` is the row's ETag;
 //! unique constraints are named `uq_{table}__{column}`, which the API turns into a JSON pointer.
 
-#![expect(elided_lifetimes_in_paths, reason = "`MigrationTrait` is declared with its lifetime left out, and must be met so")]
+#![expect(
+    elided_lifetimes_in_paths,
+    reason = "`MigrationTrait` is declared with its lifetime left out, and must be met so"
+)]
 
 use sea_orm_migration::prelude::*;
 

@@ -10,10 +10,21 @@ use sea_orm_migration::{
 /// `{uuid}`, `{json}`, `{bytes}` and `{serial}` stand for the types that differ between the databases.
 pub async fn run(manager: &SchemaManager<'_>, text: &str) -> Result<(), DbErr> {
     let types = match manager.get_database_backend() {
-        DbBackend::Postgres => [("{uuid}", "UUID"), ("{json}", "JSONB"), ("{bytes}", "BYTEA"), ("{serial}", "BIGSERIAL PRIMARY KEY")],
-        _ => [("{uuid}", "BLOB"), ("{json}", "TEXT"), ("{bytes}", "BLOB"), ("{serial}", "INTEGER PRIMARY KEY AUTOINCREMENT")],
+        DbBackend::Postgres => [
+            ("{uuid}", "UUID"),
+            ("{json}", "JSONB"),
+            ("{bytes}", "BYTEA"),
+            ("{serial}", "BIGSERIAL PRIMARY KEY"),
+        ],
+        _ => [
+            ("{uuid}", "BLOB"),
+            ("{json}", "TEXT"),
+            ("{bytes}", "BLOB"),
+            ("{serial}", "INTEGER PRIMARY KEY AUTOINCREMENT"),
+        ],
     };
-    let text = types.iter().fold(text.to_owned(), |text, (placeholder, name)| text.replace(placeholder, name));
+    let text =
+        types.iter().fold(text.to_owned(), |text, (placeholder, name)| text.replace(placeholder, name));
     for statement in text.split(";\n").map(str::trim).filter(|statement| !statement.is_empty()) {
         manager.get_connection().execute_unprepared(statement).await?;
     }

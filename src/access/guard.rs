@@ -51,7 +51,9 @@ async fn admit(request: &ServiceRequest) -> Result<(), Problem> {
     let contract = request.app_data::<web::Data<Contract>>();
     let contract = contract.ok_or_else(|| Problem::internal("the contract is not mounted"))?;
     let pattern = request.match_pattern();
-    let Some(operation) = pattern.as_deref().and_then(|pattern| contract.operation(request.method(), pattern)) else {
+    let Some(operation) =
+        pattern.as_deref().and_then(|pattern| contract.operation(request.method(), pattern))
+    else {
         let allowed = allowed_methods(request);
         if allowed.is_empty() {
             // Not a path of the API: the router answers 404 or serves Swagger UI.
@@ -81,6 +83,7 @@ async fn authenticate(request: &ServiceRequest) -> Result<Caller, Problem> {
         let (scheme, token) = value.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
     });
-    let missing = || Problem::new(Code::Unauthenticated, "send Authorization: Bearer with an access token or API key");
+    let missing =
+        || Problem::new(Code::Unauthenticated, "send Authorization: Bearer with an access token or API key");
     token::verify(app, token.ok_or_else(missing)?).await
 }

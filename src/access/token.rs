@@ -71,7 +71,8 @@ pub async fn issue(app: &App, user: &user::Model) -> Result<(String, i64), Probl
     let key = signing_key_at(app, now).await?;
     let private = app.sealer.open(&purpose(&key.kid), &key.private_key_sealed).map_err(Problem::internal)?;
     let header = Header { kid: Some(key.kid), typ: Some("at+jwt".into()), ..Header::new(ALGORITHM) };
-    let token = jsonwebtoken::encode(&header, &claims, &EncodingKey::from_ed_der(&private)).map_err(Problem::internal)?;
+    let token = jsonwebtoken::encode(&header, &claims, &EncodingKey::from_ed_der(&private))
+        .map_err(Problem::internal)?;
     Ok((token, lifetime))
 }
 
@@ -82,7 +83,8 @@ pub async fn issue(app: &App, user: &user::Model) -> Result<(String, i64), Probl
 pub async fn verify(app: &App, token: &str) -> Result<Caller, Problem> {
     let refused = |_| Problem::new(Code::Unauthenticated, "the access token is not valid");
     let header = jsonwebtoken::decode_header(token).map_err(refused)?;
-    let kid = header.kid.ok_or_else(|| Problem::new(Code::Unauthenticated, "the access token names no key"))?;
+    let kid =
+        header.kid.ok_or_else(|| Problem::new(Code::Unauthenticated, "the access token names no key"))?;
     let key = public_key(app, &kid).await?;
     let mut validation = Validation::new(ALGORITHM);
     validation.set_audience(&[AUDIENCE]);
@@ -105,14 +107,16 @@ fn purpose(kid: &str) -> String {
 }
 
 async fn public_key(app: &App, kid: &str) -> Result<DecodingKey, Problem> {
-    let unknown = || Problem::new(Code::Unauthenticated, "the access token was signed with a key that is not in use");
+    let unknown =
+        || Problem::new(Code::Unauthenticated, "the access token was signed with a key that is not in use");
     let now = app.clock.now();
     let known = app.known_keys.0.read().ok().and_then(|known| known.get(kid).cloned());
     let (key, published_until) = match known {
         Some(known) => known,
         None => {
             let row = signing_key::Entity::find_by_id(kid).one(app.db.read()).await?.ok_or_else(unknown)?;
-            let key = DecodingKey::from_ed_components(&URL_SAFE_NO_PAD.encode(&row.public_key)).map_err(Problem::internal)?;
+            let key = DecodingKey::from_ed_components(&URL_SAFE_NO_PAD.encode(&row.public_key))
+                .map_err(Problem::internal)?;
             if let Ok(mut known) = app.known_keys.0.write() {
                 known.insert(kid.to_owned(), (key.clone(), row.published_until));
             }
@@ -141,7 +145,10 @@ async fn make_signing_key(app: &App, now: Timestamp) -> Result<signing_key::Mode
     let private = pair.to_pkcs8_der().map_err(Problem::internal)?;
     let signs_until = now.plus_s(app.config.auth.signing_key_s);
     let row = signing_key::ActiveModel {
-        private_key_sealed: Set(app.sealer.seal(&purpose(&kid), private.as_bytes()).map_err(Problem::internal)?),
+        private_key_sealed: Set(app
+            .sealer
+            .seal(&purpose(&kid), private.as_bytes())
+            .map_err(Problem::internal)?),
         kid: Set(kid),
         public_key: Set(pair.verifying_key().to_bytes().to_vec()),
         created_at: Set(now),

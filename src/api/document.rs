@@ -5,10 +5,7 @@ use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 use utoipa_actix_web::AppExt;
 
-use crate::{
-    access::matrix::Access,
-    http::problem::ProblemBody,
-};
+use crate::{access::matrix::Access, http::problem::ProblemBody};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -50,7 +47,8 @@ struct Base;
 /// # Errors
 /// When an operation is missing in the role matrix, or the document cannot be written.
 pub fn document() -> anyhow::Result<Value> {
-    let (_, collected) = ActixApp::new().into_utoipa_app().openapi(Base::openapi()).configure(super::mount).split_for_parts();
+    let (_, collected) =
+        ActixApp::new().into_utoipa_app().openapi(Base::openapi()).configure(super::mount).split_for_parts();
     let mut document = serde_json::to_value(collected)?;
     add_patch_schemas(&mut document);
     add_security_schemes(&mut document);
@@ -66,7 +64,8 @@ pub fn document() -> anyhow::Result<Value> {
 /// What holds for an operation because of its method, path, body and row in the matrix.
 fn complete(path: &str, method: &str, operation: &mut Value) -> anyhow::Result<()> {
     let id = operation["operationId"].as_str().unwrap_or_default().to_owned();
-    let access = Access::of(&id).ok_or_else(|| anyhow::anyhow!("operation {id} is missing in the role matrix"))?;
+    let access =
+        Access::of(&id).ok_or_else(|| anyhow::anyhow!("operation {id} is missing in the role matrix"))?;
     let mut answers = vec!["500", "503"];
     operation["security"] = match access {
         Access::Public => json!([]),
@@ -88,17 +87,31 @@ fn complete(path: &str, method: &str, operation: &mut Value) -> anyhow::Result<(
     match method {
         "post" => {
             answers.extend(["409", "422"]);
-            add_header(operation, "Idempotency-Key", "A key of the caller's choice: a repeat with the same key and body gets the stored answer.", 255);
+            add_header(
+                operation,
+                "Idempotency-Key",
+                "A key of the caller's choice: a repeat with the same key and body gets the stored answer.",
+                255,
+            );
         }
         "put" | "patch" | "delete" => {
             answers.extend(["409", "412"]);
-            add_header(operation, "If-Match", "The ETag that the change is based on; 412 when the resource has another one now.", 200);
+            add_header(
+                operation,
+                "If-Match",
+                "The ETag that the change is based on; 412 when the resource has another one now.",
+                200,
+            );
         }
         _ => {}
     }
-    let Some(responses) = operation["responses"].as_object_mut() else { anyhow::bail!("{id} has no responses") };
+    let Some(responses) = operation["responses"].as_object_mut() else {
+        anyhow::bail!("{id} has no responses")
+    };
     for status in answers {
-        responses.entry(status).or_insert_with(|| json!({ "$ref": format!("#/components/responses/Problem{status}") }));
+        responses
+            .entry(status)
+            .or_insert_with(|| json!({ "$ref": format!("#/components/responses/Problem{status}") }));
     }
     Ok(())
 }
@@ -126,7 +139,10 @@ fn add_patch_schemas(document: &mut Value) {
             members.remove("required");
             members.remove("example");
             members.remove("examples");
-            members.insert("description".into(), format!("A JSON merge patch (RFC 7396) of `{name}`: only what changes.").into());
+            members.insert(
+                "description".into(),
+                format!("A JSON merge patch (RFC 7396) of `{name}`: only what changes.").into(),
+            );
             for property in members.get_mut("properties")?.as_object_mut()?.values_mut() {
                 property.as_object_mut()?.remove("default");
             }
@@ -150,10 +166,12 @@ fn add_security_schemes(document: &mut Value) {
 }
 
 fn scopes() -> Value {
-    let mut scopes: Vec<&str> = crate::access::matrix::MATRIX.iter().filter_map(|(_, access)| access.scope()).collect();
+    let mut scopes: Vec<&str> =
+        crate::access::matrix::MATRIX.iter().filter_map(|(_, access)| access.scope()).collect();
     scopes.sort_unstable();
     scopes.dedup();
-    let named = scopes.into_iter().map(|scope| (scope.to_owned(), format!("Operations of the scope {scope}").into()));
+    let named =
+        scopes.into_iter().map(|scope| (scope.to_owned(), format!("Operations of the scope {scope}").into()));
     Value::Object(named.collect())
 }
 

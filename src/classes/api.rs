@@ -17,7 +17,12 @@ use crate::{
 
 /// Adds the operations.
 pub fn mount(config: &mut ServiceConfig<'_>) {
-    config.service(list_classes).service(create_class).service(get_class).service(update_class).service(delete_class);
+    config
+        .service(list_classes)
+        .service(create_class)
+        .service(get_class)
+        .service(update_class)
+        .service(delete_class);
 }
 
 /// What kind of contact this is.
@@ -162,7 +167,8 @@ pub async fn update_class(
     let (now, tx) = (app.clock.now(), app.db.begin().await?);
     let row = Entity::find_by_id(*id).one(&*tx).await?.ok_or_else(|| Problem::not_found("class"))?;
     if_match.check(row.version)?;
-    let wanted = patch.apply(&ClassCreate { name: row.name.clone(), description: row.description.clone() })?;
+    let wanted =
+        patch.apply(&ClassCreate { name: row.name.clone(), description: row.description.clone() })?;
     let version = row.version + 1;
     let change = ActiveModel {
         name: Set(wanted.name),
@@ -171,7 +177,8 @@ pub async fn update_class(
         updated_at: Set(now),
         ..Default::default()
     };
-    let guarded = Entity::update_many().set(change).filter(Column::Id.eq(*id)).filter(Column::Version.eq(row.version));
+    let guarded =
+        Entity::update_many().set(change).filter(Column::Id.eq(*id)).filter(Column::Version.eq(row.version));
     let row = guarded.exec_with_returning(&*tx).await?.pop().ok_or(sea_orm::DbErr::RecordNotUpdated)?;
     let class = Class::from(row);
     events::append(&tx, now, vec![NewEvent::new("class.updated", class.id.uuid(), &class)]).await?;
@@ -183,7 +190,11 @@ pub async fn update_class(
 #[utoipa::path(tag = "classes", params(("id" = ClassId, Path)),
     responses((status = 204, description = "It is gone.")))]
 #[delete("/classes/{id}")]
-pub async fn delete_class(app: web::Data<App>, id: Path<ClassId>, if_match: IfMatch) -> Result<HttpResponse, Problem> {
+pub async fn delete_class(
+    app: web::Data<App>,
+    id: Path<ClassId>,
+    if_match: IfMatch,
+) -> Result<HttpResponse, Problem> {
     let (now, tx) = (app.clock.now(), app.db.begin().await?);
     let row = Entity::find_by_id(*id).one(&*tx).await?.ok_or_else(|| Problem::not_found("class"))?;
     if_match.check(row.version)?;

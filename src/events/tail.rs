@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DbBackend, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Statement,
-    sqlx::postgres::PgListener,
+    ColumnTrait, ConnectionTrait, DbBackend, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    Statement, sqlx::postgres::PgListener,
 };
 use tokio::sync::broadcast;
 
@@ -87,7 +87,11 @@ async fn advance(app: &App, mut seen: i64) -> Result<i64, DbErr> {
 }
 
 async fn last_position(db: &Db) -> Result<i64, DbErr> {
-    let last = Entity::find().filter(Column::Position.is_not_null()).order_by_desc(Column::Position).one(db.read()).await?;
+    let last = Entity::find()
+        .filter(Column::Position.is_not_null())
+        .order_by_desc(Column::Position)
+        .one(db.read())
+        .await?;
     Ok(last.and_then(|event| event.position).unwrap_or(0))
 }
 
@@ -104,7 +108,11 @@ async fn place(db: &Db) -> Result<(), DbErr> {
         return Ok(());
     }
     let tx = db.begin().await?;
-    let lock = Statement::from_sql_and_values(DbBackend::Postgres, "SELECT pg_advisory_xact_lock($1)", [POSITION_LOCK.into()]);
+    let lock = Statement::from_sql_and_values(
+        DbBackend::Postgres,
+        "SELECT pg_advisory_xact_lock($1)",
+        [POSITION_LOCK.into()],
+    );
     tx.execute_raw(lock).await?;
     tx.execute_unprepared(
         "UPDATE events SET position = placed.position FROM (\
@@ -128,7 +136,8 @@ impl Listener {
         if app.db.backend() != DbBackend::Postgres {
             return Ok(Self::Alone);
         }
-        let mut listener = PgListener::connect(&app.config.database.url).await.context("LISTEN cannot connect")?;
+        let mut listener =
+            PgListener::connect(&app.config.database.url).await.context("LISTEN cannot connect")?;
         listener.listen(CHANNEL).await.context("LISTEN was refused")?;
         Ok(Self::Postgres(listener))
     }

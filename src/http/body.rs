@@ -64,7 +64,11 @@ fn read<T: DeserializeOwned + ToSchema>(contract: &Contract, value: Value) -> Re
     contract.check(&T::name(), &value)?;
     serde_path_to_error::deserialize(value).map_err(|error| {
         let path = error.path().to_string();
-        let pointer = if path == "." { String::new() } else { format!("/{}", path.replace(['.', '['], "/").replace(']', "")) };
+        let pointer = if path == "." {
+            String::new()
+        } else {
+            format!("/{}", path.replace(['.', '['], "/").replace(']', ""))
+        };
         Problem::invalid(pointer, "invalid", error.into_inner().to_string())
     })
 }
@@ -126,13 +130,15 @@ async fn json(request: &HttpRequest, payload: Payload, types: &[&str]) -> Result
 pub async fn collect(request: &HttpRequest, mut payload: Payload) -> Result<web::Bytes, Problem> {
     let limit = request.app_data::<BodyLimit>().map_or(1 << 20, |limit| limit.0);
     let too_large = || Problem::new(Code::PayloadTooLarge, format!("the limit is {limit} bytes"));
-    let announced = request.headers().get("content-length").and_then(|value| value.to_str().ok()?.parse().ok());
+    let announced =
+        request.headers().get("content-length").and_then(|value| value.to_str().ok()?.parse().ok());
     if announced.is_some_and(|length: usize| length > limit) {
         return Err(too_large());
     }
     let mut bytes = BytesMut::with_capacity(announced.unwrap_or(1024));
     while let Some(chunk) = payload.next().await {
-        let chunk = chunk.map_err(|error| Problem::new(Code::MalformedJson, format!("the body broke off: {error}")))?;
+        let chunk = chunk
+            .map_err(|error| Problem::new(Code::MalformedJson, format!("the body broke off: {error}")))?;
         if bytes.len() + chunk.len() > limit {
             return Err(too_large());
         }

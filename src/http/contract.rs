@@ -85,7 +85,10 @@ impl Contract {
             .map_err(|error| Problem::new(Code::InvalidParameter, error.to_string()))?;
         for (name, text) in pairs {
             let Some(schema) = operation.query.get(&name) else {
-                return Err(Problem::new(Code::UnknownParameter, format!("the parameter {name:?} is not known")));
+                return Err(Problem::new(
+                    Code::UnknownParameter,
+                    format!("the parameter {name:?} is not known"),
+                ));
             };
             let value = coerce(schema, &text);
             let cache_key = format!("?{}?{name}", operation.id);
@@ -106,7 +109,12 @@ impl Contract {
 
     fn errors(&self, cache_key: &str, schema: &Value, value: &Value) -> Result<Vec<FieldError>, Problem> {
         let validator = self.validator(cache_key, schema)?;
-        Ok(validator.iter_errors(value).take(MAX_ERRORS).flat_map(|error| explain(&error)).take(MAX_ERRORS).collect())
+        Ok(validator
+            .iter_errors(value)
+            .take(MAX_ERRORS)
+            .flat_map(|error| explain(&error))
+            .take(MAX_ERRORS)
+            .collect())
     }
 
     fn validator(&self, cache_key: &str, schema: &Value) -> Result<Arc<Validator>, Problem> {
@@ -120,7 +128,8 @@ impl Contract {
         }
         let options = jsonschema::draft202012::options().should_validate_formats(true);
         let made = Arc::new(options.build(&whole).map_err(Problem::internal)?);
-        let mut validators = self.validators.lock().map_err(|_| Problem::internal("the validators are poisoned"))?;
+        let mut validators =
+            self.validators.lock().map_err(|_| Problem::internal("the validators are poisoned"))?;
         validators.insert(cache_key.to_owned(), Arc::clone(&made));
         Ok(made)
     }
@@ -131,7 +140,9 @@ impl Operation {
         let parameters = operation["parameters"].as_array().into_iter().flatten();
         let query = parameters
             .filter(|parameter| parameter["in"] == "query")
-            .filter_map(|parameter| Some((parameter["name"].as_str()?.to_owned(), parameter["schema"].clone())))
+            .filter_map(|parameter| {
+                Some((parameter["name"].as_str()?.to_owned(), parameter["schema"].clone()))
+            })
             .collect();
         Self { id: operation["operationId"].as_str().unwrap_or_default().to_owned(), query }
     }
@@ -164,7 +175,8 @@ fn explain(error: &jsonschema::ValidationError<'_>) -> Vec<FieldError> {
     let code = match error.kind() {
         Kind::OneOfNotValid { context } | Kind::AnyOf { context } => {
             let closest = context.iter().filter(|branch| !branch.is_empty()).max_by_key(|branch| {
-                let depth = branch.iter().map(|error| error.instance_path().to_string().matches('/').count()).max();
+                let depth =
+                    branch.iter().map(|error| error.instance_path().to_string().matches('/').count()).max();
                 (depth, usize::MAX - branch.len())
             });
             return match closest {
@@ -198,7 +210,11 @@ fn explain(error: &jsonschema::ValidationError<'_>) -> Vec<FieldError> {
 
 /// Bodies can be large and the validator quotes them.
 fn shorten(text: &str) -> String {
-    if text.chars().count() <= 300 { text.to_owned() } else { text.chars().take(299).chain(['…']).collect() }
+    if text.chars().count() <= 300 {
+        text.to_owned()
+    } else {
+        text.chars().take(299).chain(['…']).collect()
+    }
 }
 
 #[cfg(test)]
@@ -218,7 +234,8 @@ mod tests {
     #[test]
     fn every_error_of_a_body_is_listed_with_its_pointer() {
         let problem = contract().check("ThingCreate", &json!({ "size": "big", "color": 1 })).unwrap_err();
-        let mut found: Vec<_> = problem.errors.iter().map(|e| (e.pointer.as_str(), e.code.as_str())).collect();
+        let mut found: Vec<_> =
+            problem.errors.iter().map(|e| (e.pointer.as_str(), e.code.as_str())).collect();
         found.sort_unstable();
         assert_eq!(found, [("/color", "unknown_member"), ("/name", "required"), ("/size", "type")]);
     }

@@ -5,12 +5,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use actix_web::{
-    FromRequest, HttpMessage, HttpRequest, HttpResponse,
-    dev::Payload,
-    http::StatusCode,
-    web,
-};
+use actix_web::{FromRequest, HttpMessage, HttpRequest, HttpResponse, dev::Payload, http::StatusCode, web};
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -145,7 +140,11 @@ impl Idempotency {
             return Ok(Start::Run(Box::new(Work { tx: db.begin().await?, key: None, _guard: None })));
         };
         let caller = self.request.extensions().get::<Caller>().map(Caller::key).unwrap_or_default();
-        let guard = self.request.app_data::<web::Data<Running>>().map(|running| running.enter(&caller, &key)).transpose()?;
+        let guard = self
+            .request
+            .app_data::<web::Data<Running>>()
+            .map(|running| running.enter(&caller, &key))
+            .transpose()?;
         let tx = db.begin().await?;
         lock(&tx, &caller, &key).await?;
         let stored = Stored { request_hash: request_hash(&self.request), caller, key, now };
@@ -159,7 +158,8 @@ impl Idempotency {
 impl Running {
     fn enter(&self, caller: &str, key: &str) -> Result<Guard, Problem> {
         let entry = (caller.to_owned(), key.to_owned());
-        let mut running = self.0.lock().map_err(|_| Problem::internal("the set of running keys is poisoned"))?;
+        let mut running =
+            self.0.lock().map_err(|_| Problem::internal("the set of running keys is poisoned"))?;
         if running.insert(entry.clone()) { Ok(Guard(self.clone(), entry)) } else { Err(in_progress()) }
     }
 }
@@ -191,19 +191,27 @@ impl Stored {
             return Ok(None);
         }
         if row.try_get_by_index::<Vec<u8>>(0)? != self.request_hash {
-            return Err(Problem::new(Code::IdempotencyKeyReused, "the key belongs to a request with another path or body"));
+            return Err(Problem::new(
+                Code::IdempotencyKeyReused,
+                "the key belongs to a request with another path or body",
+            ));
         }
         let status: i32 = row.try_get_by_index(1)?;
         let body: Option<String> = row.try_get_by_index(4)?;
         let answer = Answer {
-            status: u16::try_from(status).ok().and_then(|s| StatusCode::from_u16(s).ok()).unwrap_or(StatusCode::OK),
+            status: u16::try_from(status)
+                .ok()
+                .and_then(|s| StatusCode::from_u16(s).ok())
+                .unwrap_or(StatusCode::OK),
             location: row.try_get_by_index(2)?,
             etag: row.try_get_by_index(3)?,
             body: body.map(|text| serde_json::from_str(&text)).transpose().map_err(Problem::internal)?,
         };
         let mut response = answer.into_response();
         let replayed = actix_web::http::header::HeaderValue::from_static("true");
-        response.headers_mut().insert(actix_web::http::header::HeaderName::from_static("idempotent-replayed"), replayed);
+        response
+            .headers_mut()
+            .insert(actix_web::http::header::HeaderName::from_static("idempotent-replayed"), replayed);
         Ok(Some(response))
     }
 
@@ -240,7 +248,8 @@ async fn lock(tx: &Tx, caller: &str, key: &str) -> Result<(), Problem> {
     let digest = Sha256::digest(format!("{caller}\n{key}"));
     let number = digest.iter().take(8).fold(0_i64, |number, byte| (number << 8) | i64::from(*byte));
     let sql = "SELECT pg_try_advisory_xact_lock($1)";
-    let row = tx.query_one_raw(Statement::from_sql_and_values(DbBackend::Postgres, sql, [number.into()])).await?;
+    let row =
+        tx.query_one_raw(Statement::from_sql_and_values(DbBackend::Postgres, sql, [number.into()])).await?;
     let locked = row.map(|row| row.try_get_by_index::<bool>(0)).transpose()?.unwrap_or(false);
     if locked { Ok(()) } else { Err(in_progress()) }
 }
@@ -267,7 +276,9 @@ impl FromRequest for Idempotency {
         let key = match request.headers().get("idempotency-key").map(|value| value.to_str()) {
             None => Ok(None),
             Some(Ok(text)) if (1..=MAX_KEY_LENGTH).contains(&text.len()) => Ok(Some(text.to_owned())),
-            Some(_) => Err(Problem::new(Code::InvalidHeader, "Idempotency-Key is 1 to 255 visible ASCII characters")),
+            Some(_) => {
+                Err(Problem::new(Code::InvalidHeader, "Idempotency-Key is 1 to 255 visible ASCII characters"))
+            }
         };
         std::future::ready(key.map(|key| Self { request: request.clone(), key }))
     }

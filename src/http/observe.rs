@@ -43,13 +43,18 @@ pub async fn observe(
 fn request_id(request: &ServiceRequest) -> String {
     let given = request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok());
     let fits = |id: &&str| {
-        (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        (1..=64).contains(&id.len())
+            && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
     };
     given.filter(fits).map_or_else(|| Uuid::now_v7().to_string(), str::to_owned)
 }
 
 /// Makes a complete problem of every error answer, also of those that the framework gave.
-fn complete(response: ServiceResponse<impl MessageBody + 'static>, path: &str, id: &str) -> ServiceResponse<BoxBody> {
+fn complete(
+    response: ServiceResponse<impl MessageBody + 'static>,
+    path: &str,
+    id: &str,
+) -> ServiceResponse<BoxBody> {
     let status = response.status();
     if !status.is_client_error() && !status.is_server_error() {
         return response.map_into_boxed_body();

@@ -2,8 +2,8 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, EntityTrait, IdenStatic, ModelTrait, Order, QueryFilter, QueryOrder, QuerySelect,
-    Select, Value,
+    ColumnTrait, Condition, ConnectionTrait, EntityTrait, IdenStatic, ModelTrait, Order, QueryFilter,
+    QueryOrder, QuerySelect, Select, Value,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
@@ -113,7 +113,12 @@ fn after<C: ColumnTrait>(column: C, id: C, order: &Order, cursor: &Cursor) -> Co
 }
 
 impl Cursor {
-    fn of<E: EntityTrait>(row: &E::Model, column: E::Column, id: E::Column, order: String) -> Result<Self, Problem> {
+    fn of<E: EntityTrait>(
+        row: &E::Model,
+        column: E::Column,
+        id: E::Column,
+        order: String,
+    ) -> Result<Self, Problem> {
         let Value::Uuid(Some(row_id)) = row.get(id) else {
             return Err(Problem::internal("a paged list needs a UUID key"));
         };

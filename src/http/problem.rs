@@ -239,10 +239,10 @@ impl From<DbErr> for Problem {
     fn from(error: DbErr) -> Self {
         match error.sql_err() {
             Some(SqlErr::UniqueConstraintViolation(constraint)) => {
-                let pointer = violated_column(&constraint).map(|column| format!("/{column}")).unwrap_or_default();
+                let pointer =
+                    violated_column(&constraint).map(|column| format!("/{column}")).unwrap_or_default();
                 let detail = "another resource already has this value";
-                let error =
-                    FieldError { pointer, code: "already_exists".into(), detail: detail.into() };
+                let error = FieldError { pointer, code: "already_exists".into(), detail: detail.into() };
                 Self { errors: vec![error], ..Self::new(Code::AlreadyExists, detail) }
             }
             Some(SqlErr::ForeignKeyConstraintViolation(_)) => {

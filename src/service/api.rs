@@ -109,6 +109,10 @@ pub async fn get_metrics(metrics: web::Data<PrometheusHandle>) -> HttpResponse {
 #[utoipa::path(tag = "service", responses((status = 200, description = "The table.", body = ProblemKindList)))]
 #[get("/problems")]
 pub async fn list_problems() -> HttpResponse {
-    let kind = |code: &Code| ProblemKind { code: code.name().into(), status: code.status(), title: code.title().into() };
+    let kind = |code: &Code| ProblemKind {
+        code: code.name().into(),
+        status: code.status(),
+        title: code.title().into(),
+    };
     HttpResponse::Ok().json(ProblemKindList { items: Code::ALL.iter().map(kind).collect() })
 }

@@ -109,7 +109,11 @@ impl TestApp {
     /// A client for the user of this name, who is made when missing.
     pub async fn user(&self, role: Role, name: &str) -> (Client, UserId) {
         use sea_orm::{ColumnTrait, QueryFilter};
-        let known = user::Entity::find().filter(user::Column::Username.eq(name)).one(self.app.db.read()).await.unwrap();
+        let known = user::Entity::find()
+            .filter(user::Column::Username.eq(name))
+            .one(self.app.db.read())
+            .await
+            .unwrap();
         let user = match known {
             Some(user) => user,
             None => self.add_user(role, name).await,
@@ -158,7 +162,8 @@ async fn fresh_database(backend: Backend, dir: &Path) -> String {
                 .get_or_init(|| async {
                     let dir = tempfile::tempdir().unwrap();
                     let mut config = Config::from_toml("").unwrap();
-                    config.database.url = format!("sqlite://{}?mode=rwc", dir.path().join("postroom.db").display());
+                    config.database.url =
+                        format!("sqlite://{}?mode=rwc", dir.path().join("postroom.db").display());
                     migrate(&config).await.unwrap();
                     dir
                 })
@@ -184,7 +189,8 @@ async fn fresh_database(backend: Backend, dir: &Path) -> String {
 }
 
 async fn create_database(name: &str, template: Option<&str>) -> String {
-    let server = std::env::var("POSTROOM_TEST_PG").expect("run the tests with `make test-fast`, which starts PostgreSQL");
+    let server = std::env::var("POSTROOM_TEST_PG")
+        .expect("run the tests with `make test-fast`, which starts PostgreSQL");
     let connection = Database::connect(&server).await.unwrap();
     let from = template.map(|template| format!(" TEMPLATE {template}")).unwrap_or_default();
     connection.execute_unprepared(&format!("CREATE DATABASE {name}{from}")).await.unwrap();

@@ -87,7 +87,12 @@ impl Reply {
 
     /// The pointers of the single errors.
     pub fn pointers(&self) -> Vec<&str> {
-        self.body["errors"].as_array().into_iter().flatten().filter_map(|error| error["pointer"].as_str()).collect()
+        self.body["errors"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|error| error["pointer"].as_str())
+            .collect()
     }
 
     pub fn header(&self, name: &str) -> &str {

@@ -1,0 +1,3 @@
+//! Accounts: mailboxes we receive at and send from.
+
+pub mod entity;

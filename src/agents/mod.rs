@@ -1,0 +1,3 @@
+//! Agents, their skills and their groups.
+
+pub mod entity;

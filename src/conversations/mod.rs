@@ -1,0 +1,3 @@
+//! Conversations and their messages: reading, threading, answering.
+
+pub mod entity;

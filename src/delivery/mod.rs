@@ -1,0 +1,3 @@
+//! Delivery: messages on their way out.
+
+pub mod entity;

@@ -1,0 +1,1 @@
+//! Taking mail in: polling mailboxes, accepting messages.

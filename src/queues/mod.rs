@@ -1,0 +1,3 @@
+//! Queues: where work waits, and how it is distributed.
+
+pub mod entity;

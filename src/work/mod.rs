@@ -1,0 +1,4 @@
+//! Work items and offers: from a queue to an agent's desk.
+
+pub mod arrive;
+pub mod entity;
