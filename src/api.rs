@@ -21,7 +21,7 @@ pub use document::document;
 use crate::{
     access::guard::guard,
     app::App,
-    classes,
+    classes, events,
     http::{
         body::BodyLimit,
         contract::Contract,
@@ -36,7 +36,7 @@ use crate::{
 fn mount(config: &mut ServiceConfig<'_>) {
     config.configure(service::api::mount_root).service(scope::scope("/v1").configure(
         |v1: &mut ServiceConfig<'_>| {
-            v1.configure(service::api::mount).configure(classes::api::mount);
+            v1.configure(service::api::mount).configure(classes::api::mount).configure(events::api::mount);
         },
     ));
 }

@@ -9,7 +9,7 @@ use actix_web::{
     web,
 };
 
-use super::{matrix::Access, token};
+use super::{matrix::Access, ticket, token};
 use crate::{
     app::App,
     http::{
@@ -64,7 +64,10 @@ async fn admit(request: &ServiceRequest) -> Result<(), Problem> {
     let access = Access::of(&operation.id)
         .ok_or_else(|| Problem::internal(format!("{} is missing in the matrix", operation.id)))?;
     if access != Access::Public {
-        let caller = authenticate(request).await?;
+        let caller = match ticket_of(&operation.id, request) {
+            Some(ticket) => ticket::redeem(app_of(request)?, &ticket).await?,
+            None => authenticate(request).await?,
+        };
         if !access.allows(&caller) {
             let detail = format!("the role {:?} may not call {}", caller.role, operation.id);
             return Err(Problem::new(Code::Forbidden, detail.to_lowercase()));
@@ -75,9 +78,6 @@ async fn admit(request: &ServiceRequest) -> Result<(), Problem> {
 }
 
 async fn authenticate(request: &ServiceRequest) -> Result<Caller, Problem> {
-    let Some(app) = request.app_data::<web::Data<App>>() else {
-        return Err(Problem::internal("the application is not mounted"));
-    };
     let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let token = header.and_then(|value| {
         let (scheme, token) = value.split_once(' ')?;
@@ -85,5 +85,19 @@ async fn authenticate(request: &ServiceRequest) -> Result<Caller, Problem> {
     });
     let missing =
         || Problem::new(Code::Unauthenticated, "send Authorization: Bearer with an access token or API key");
-    token::verify(app, token.ok_or_else(missing)?).await
+    token::verify(app_of(request)?, token.ok_or_else(missing)?).await
+}
+
+fn app_of(request: &ServiceRequest) -> Result<&App, Problem> {
+    let app = request.app_data::<web::Data<App>>();
+    app.map(|app| app.get_ref()).ok_or_else(|| Problem::internal("the application is not mounted"))
+}
+
+/// The event stream also takes a one-time ticket, for browsers whose `EventSource` cannot send headers.
+fn ticket_of(operation: &str, request: &ServiceRequest) -> Option<String> {
+    if operation != "stream_events" || request.headers().contains_key(AUTHORIZATION) {
+        return None;
+    }
+    let pairs: Vec<(String, String)> = serde_urlencoded::from_str(request.query_string()).ok()?;
+    pairs.into_iter().find(|(name, _)| name == "ticket").map(|(_, ticket)| ticket)
 }

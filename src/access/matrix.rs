@@ -27,6 +27,10 @@ pub const MATRIX: &[(&str, Access)] = &[
     ("get_readiness", Public),
     ("get_metrics", Public),
     ("list_problems", Public),
+    // events
+    ("list_events", Roles(STAFF, "events:read")),
+    ("create_event_ticket", Roles(STAFF, "events:read")),
+    ("stream_events", Roles(STAFF, "events:read")),
     // classes
     ("list_classes", Roles(STAFF, "routing:read")),
     ("get_class", Roles(STAFF, "routing:read")),

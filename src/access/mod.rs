@@ -3,4 +3,5 @@
 pub mod entity;
 pub mod guard;
 pub mod matrix;
+pub mod ticket;
 pub mod token;

@@ -3,7 +3,9 @@
 //! Readers see events in commit order (DESIGN rule 9). SQLite has one writer, so the order of writing is that order.
 //! PostgreSQL commits out of order: there an event gets its `position` after its commit, from one process at a time.
 
+pub mod api;
 pub mod entity;
+mod stream;
 mod tail;
 
 use sea_orm::{ActiveValue::Set, DatabaseTransaction, DbErr, EntityTrait};

@@ -86,7 +86,8 @@ async fn advance(app: &App, mut seen: i64) -> Result<i64, DbErr> {
     }
 }
 
-async fn last_position(db: &Db) -> Result<i64, DbErr> {
+/// The newest position of the log.
+pub(super) async fn last_position(db: &Db) -> Result<i64, DbErr> {
     let last = Entity::find()
         .filter(Column::Position.is_not_null())
         .order_by_desc(Column::Position)

@@ -11,4 +11,5 @@
 )]
 
 mod classes;
+mod events;
 mod support;

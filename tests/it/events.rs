@@ -1,0 +1,139 @@
+//! The event log: order, visibility, and the stream.
+
+use futures::StreamExt;
+use postroom::events::{self, NewEvent};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::{
+    on_both,
+    support::{Client, TestApp},
+};
+
+async fn write(app: &TestApp, events: Vec<NewEvent>) {
+    let tx = app.app.db.begin().await.unwrap();
+    events::append(&tx, app.app.clock.now(), events).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+fn numbered(number: u64) -> NewEvent {
+    NewEvent::new("test.happened", Uuid::now_v7(), &json!({ "number": number }))
+}
+
+/// Reads a stream until `count` events have come; gives their ids and data.
+async fn read(client: &Client, path: &str, last_id: Option<i64>, count: usize) -> Vec<(i64, Value)> {
+    let mut request = client.request(reqwest::Method::GET, path);
+    if let Some(id) = last_id {
+        request = request.header("Last-Event-ID", id);
+    }
+    let answer = request.send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let (mut bytes, mut text, mut found) = (answer.bytes_stream(), String::new(), Vec::new());
+    while found.len() < count {
+        text.push_str(&String::from_utf8(bytes.next().await.unwrap().unwrap().to_vec()).unwrap());
+        while let Some((block, rest)) =
+            text.split_once("\n\n").map(|(block, rest)| (block.to_owned(), rest.to_owned()))
+        {
+            text = rest;
+            let field = |name: &str| block.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+            if let (Some(id), Some(data)) = (field("id:"), field("data:")) {
+                found.push((id.parse().unwrap(), serde_json::from_str(data).unwrap()));
+            }
+        }
+    }
+    found
+}
+
+fn numbers(events: &[(i64, Value)]) -> Vec<u64> {
+    events.iter().map(|(_, event)| event["data"]["number"].as_u64().unwrap()).collect()
+}
+
+on_both! {
+    async fn the_list_goes_on_where_it_stopped(app) {
+        app.start_workers();
+        let admin = app.admin().await;
+        write(&app, (0..5).map(numbered).collect()).await;
+        // The stream tells when the events have got their positions.
+        read(&admin, "/v1/events/stream?after=0", None, 5).await;
+        let first = admin.get("/v1/events?limit=3").await.ok();
+        assert_eq!((first["items"].as_array().unwrap().len(), &first["has_more"]), (3, &json!(true)));
+        let second = admin.get(&format!("/v1/events?limit=3&after={}", first["next_after"])).await.ok();
+        let numbers: Vec<_> = second["items"].as_array().unwrap().iter().map(|e| e["data"]["number"].clone()).collect();
+        assert_eq!((numbers, &second["has_more"]), (vec![json!(3), json!(4)], &json!(false)));
+    }
+
+    async fn a_stream_gives_the_past_then_the_present_without_gap_or_repeat(app) {
+        app.start_workers();
+        let admin = app.admin().await;
+        write(&app, (0..700).map(numbered).collect()).await;
+        let reading = tokio::spawn({
+            let admin = admin.clone();
+            async move { read(&admin, "/v1/events/stream?after=0", None, 1000).await }
+        });
+        for number in 700..1000 {
+            write(&app, vec![numbered(number)]).await;
+        }
+        let events = reading.await.unwrap();
+        assert_eq!(numbers(&events), (0..1000).collect::<Vec<_>>());
+        assert!(events.windows(2).all(|pair| pair[0].0 < pair[1].0));
+        let rest = read(&admin, "/v1/events/stream", Some(events[989].0), 10).await;
+        assert_eq!(numbers(&rest), (990..1000).collect::<Vec<_>>());
+    }
+
+    async fn parallel_writers_never_make_a_reader_miss_an_event(app) {
+        app.start_workers();
+        let admin = app.admin().await;
+        let reading = tokio::spawn(async move { read(&admin, "/v1/events/stream?after=0", None, 400).await });
+        let app = std::sync::Arc::new(app);
+        let writers = (0..8).map(|writer| {
+            let app = std::sync::Arc::clone(&app);
+            tokio::spawn(async move {
+                for number in 0..50 {
+                    write(&app, vec![numbered(writer * 50 + number)]).await;
+                }
+            })
+        });
+        futures::future::join_all(writers.collect::<Vec<_>>()).await.into_iter().for_each(Result::unwrap);
+        let mut seen = numbers(&reading.await.unwrap());
+        seen.sort_unstable();
+        assert_eq!(seen, (0..400).collect::<Vec<_>>());
+    }
+
+    async fn agents_see_only_what_concerns_them(app) {
+        app.start_workers();
+        let (anna, anna_id) = app.agent("anna").await;
+        let (_, ben_id) = app.agent("ben").await;
+        write(&app, vec![
+            numbered(0).for_agent(ben_id),
+            numbered(1).for_supervisors(),
+            numbered(2).for_admins(),
+            numbered(3).for_agent(anna_id),
+            numbered(4),
+        ]).await;
+        assert_eq!(numbers(&read(&anna, "/v1/events/stream?after=0", None, 2).await), [3, 4]);
+        assert_eq!(numbers(&read(&app.supervisor().await, "/v1/events/stream?after=0", None, 4).await), [0, 1, 3, 4]);
+        assert_eq!(numbers(&read(&app.admin().await, "/v1/events/stream?after=0", None, 5).await), [0, 1, 2, 3, 4]);
+        assert_eq!(anna.get("/v1/events").await.ok()["items"].as_array().unwrap().len(), 2);
+    }
+
+    async fn a_ticket_opens_the_stream_once(app) {
+        app.start_workers();
+        let (anna, _) = app.agent("anna").await;
+        write(&app, vec![numbered(7)]).await;
+        let ticket = anna.post("/v1/events/ticket", json!(null)).await.ok()["ticket"].as_str().unwrap().to_owned();
+        let path = format!("/v1/events/stream?after=0&ticket={ticket}");
+        assert_eq!(numbers(&read(&app.anonymous(), &path, None, 1).await), [7]);
+        app.anonymous().get(&path).await.problem(401, "unauthenticated");
+        let late = anna.post("/v1/events/ticket", json!(null)).await.ok()["ticket"].as_str().unwrap().to_owned();
+        app.app.clock.advance(std::time::Duration::from_secs(31));
+        app.anonymous().get(&format!("/v1/events/stream?ticket={late}")).await.problem(401, "unauthenticated");
+    }
+
+    async fn a_wrong_position_is_refused(app) {
+        let admin = app.admin().await;
+        let request = admin.request(reqwest::Method::GET, "/v1/events/stream").header("Last-Event-ID", "x");
+        admin.send(request).await.problem(400, "invalid_header");
+        admin.get("/v1/events?after=-1").await.problem(400, "invalid_parameter");
+        app.anonymous().get("/v1/events/stream").await.problem(401, "unauthenticated");
+    }
+}
