@@ -3,11 +3,15 @@ use std::cell::RefCell;
 use chrono::{DateTime, Utc};
 use proptest::prelude::*;
 use serde_json::json;
+use uuid::Uuid;
 
 use super::*;
+use crate::scripts::calendar::Calendar;
 use crate::scripts::default;
 use crate::scripts::facts::AddressFacts;
-use crate::scripts::run::MAX_TRACE;
+use crate::scripts::run::{MAX_TRACE, RequiredSkill};
+use crate::scripts::steps::ReferenceKind;
+use crate::scripts::turn::{QueueState, SendAnswer};
 use crate::scripts::validate::{References, validate};
 
 const ID: &str = "01900000-0000-7000-8000-000000000001";

@@ -4,6 +4,7 @@
 //! sees it, so a plain scan of its words is enough to find the names it uses.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use chrono::DateTime;
 use serde_json::Value as Json;
@@ -47,7 +48,7 @@ fn wrong_path(path: &str, variables: &BTreeMap<String, Json>) -> Option<Finding>
 
 /// Walks the path through facts that have everything; below a free map or a list any name may come.
 fn unknown_member(root: &str, path: &str) -> Option<Finding> {
-    let facts = std::sync::Arc::new(complete_facts());
+    let facts = Arc::new(complete_facts());
     let mut value = Scope::new(&facts, &BTreeMap::new()).value().get_attr(root).ok()?;
     let mut so_far = root.to_owned();
     for name in path.split('.').skip(1) {
@@ -128,9 +129,7 @@ fn wrong_words(words: &[Word]) -> Vec<Finding> {
         match before {
             Some(Word::Sign('|')) => found.extend(wrong_filter(name, &words[i + 1..])),
             Some(Word::Name(is)) if is_test(words, i, is) && name != "not" => {
-                if !TESTS.contains(&name.as_str()) {
-                    found.push(("unknown_test", format!("there is no test `is {name}`")));
-                }
+                found.extend(wrong_test(name));
             }
             _ if called && !is_keyword(name) => {
                 found
@@ -140,6 +139,10 @@ fn wrong_words(words: &[Word]) -> Vec<Finding> {
         }
     }
     found
+}
+
+fn wrong_test(name: &str) -> Option<Finding> {
+    (!TESTS.contains(&name)).then(|| ("unknown_test", format!("there is no test `is {name}`")))
 }
 
 /// Whether the word at `i`, which comes after the name `before`, names a test: `is X` or `is not X`.

@@ -15,4 +15,5 @@ pub mod problem;
 pub mod run;
 mod scope;
 pub mod steps;
+pub mod turn;
 pub mod validate;

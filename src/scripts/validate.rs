@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use uuid::Uuid;
 
 use super::definition::{Definition, MAX_NAME, MAX_STEPS, MAX_VARIABLES, StepId};
-use super::evaluate::MAX_VARIABLE_BYTES;
 use super::lint;
 use super::problem::{Problem, Report, token};
 use super::steps::{Exit, ReferenceKind, Step};
+use super::turn::MAX_VARIABLE_BYTES;
 
 /// What exists outside the script.
 pub trait References {

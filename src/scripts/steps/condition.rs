@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{Exit, StepKind};
-use crate::scripts::evaluate::{Next, StepError, Turn};
+use crate::scripts::turn::{Next, StepError, Turn};
 use crate::scripts::expression::Expr;
 
 /// Leaves by `yes` when the expression is true, else by `no`.

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::set_priority::Priority;
 use super::{Exit, Reference, ReferenceKind, StepKind};
-use crate::scripts::evaluate::{Next, QueueState, StepError, Turn};
+use crate::scripts::turn::{Next, QueueState, StepError, Turn};
 use crate::scripts::expression::Expr;
 use crate::scripts::problem::Report;
 use crate::scripts::run::{RequiredSkill, Wait};

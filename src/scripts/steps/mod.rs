@@ -1,4 +1,4 @@
-//! The step types: one file each, and one line each in the list at the end of [`step_types!`]'s use below.
+//! The step types: one file each, and one line each in the list at the end of this file.
 //!
 //! A step's file holds its parameters, the outcomes it may leave by, what it refers to, its expressions, its bounds
 //! and what it does. To add a type, write that file and add its line.
@@ -12,9 +12,9 @@ use utoipa::{PartialSchema, ToSchema};
 use uuid::Uuid;
 
 use super::definition::StepId;
-use super::evaluate::{Next, StepError, Turn};
 use super::expression::Expr;
 use super::problem::Report;
+use super::turn::{Next, StepError, Turn};
 use super::validate::References;
 
 /// What the rest of the product needs to know of a step type.

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{Exit, Reference, ReferenceKind, StepKind};
 use crate::scripts::definition::StepId;
-use crate::scripts::evaluate::{Next, StepError, Turn};
+use crate::scripts::turn::{Next, StepError, Turn};
 use crate::scripts::problem::{Report, token};
 use crate::scripts::validate::References;
 

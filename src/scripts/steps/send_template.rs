@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Exit, Reference, ReferenceKind, StepKind};
-use crate::scripts::evaluate::{Effect, Next, SendAnswer, StepError, Turn};
+use crate::scripts::turn::{Effect, Next, SendAnswer, StepError, Turn};
 
 /// Sends a template to the message's sender, unless an automatic answer would be wrong (RFC 3834).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{Exit, StepKind};
-use crate::scripts::evaluate::{Next, StepError, Turn};
+use crate::scripts::turn::{Next, StepError, Turn};
 use crate::scripts::expression::Expr;
 use crate::scripts::problem::{Report, token};
 use crate::scripts::validate::References;

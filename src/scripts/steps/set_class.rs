@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Exit, Reference, ReferenceKind, StepKind};
-use crate::scripts::evaluate::{Effect, Next, StepError, Turn};
+use crate::scripts::turn::{Effect, Next, StepError, Turn};
 
 /// Gives the work item a class.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]

@@ -8,7 +8,7 @@ use utoipa::openapi::{Ref, RefOr};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::{Exit, StepKind};
-use crate::scripts::evaluate::{Effect, Next, StepError, Turn};
+use crate::scripts::turn::{Effect, Next, StepError, Turn};
 use crate::scripts::expression::Expr;
 use crate::scripts::problem::Report;
 use crate::scripts::validate::References;
