@@ -1,0 +1,118 @@
+//! From local days and times to moments, across changes of the clock.
+
+use chrono::{DateTime, Datelike, LocalResult, NaiveDate, NaiveDateTime, TimeDelta, TimeZone, Utc};
+use chrono_tz::Tz;
+
+use super::{Calendar, Day, Entry, Rule, TimeOfDay};
+
+/// How far ahead [`Calendar::next_change`] looks, in days.
+pub const HORIZON_DAYS: u32 = 400;
+
+/// Longest gap that a change of the clock has made so far is a day; a little more ends the search for its end.
+const LONGEST_GAP_MINUTES: i64 = 26 * 60;
+
+impl Calendar {
+    /// The first moment after `at` at which the calendar opens or closes; `None` if there is none within 400 days.
+    pub fn next_change(&self, at: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let open = self.is_open(at);
+        // Day by day, so that the usual answer (today or tomorrow) costs no more than those days.
+        let mut day = at.with_timezone(&self.timezone.0).date_naive();
+        for _ in 0..=HORIZON_DAYS {
+            let next = self.edges_on(day)?.into_iter().find(|edge| *edge > at && self.is_open(*edge) != open);
+            if next.is_some() {
+                return next;
+            }
+            day = day.succ_opt()?;
+        }
+        None
+    }
+
+    /// The moments of a local day at which an entry begins or ends, in order.
+    fn edges_on(&self, day: NaiveDate) -> Option<Vec<DateTime<Utc>>> {
+        let zone = self.timezone.0;
+        let start_of = |day| first_moment(zone, local(day, TimeOfDay::MIDNIGHT)?);
+        let (start, end) = (start_of(day)?, start_of(day.succ_opt()?)?);
+        // No interval reaches further than into the day after the one on which it begins.
+        let days = [day.pred_opt()?, day];
+        let intervals = self.entries.iter().flat_map(|entry| days.map(|day| entry.interval_on(zone, day)));
+        let edges = intervals.flatten().flat_map(|(from, to)| [from, to]);
+        let mut edges: Vec<_> = edges.filter(|edge| start <= *edge && *edge < end).collect();
+        edges.sort_unstable();
+        edges.dedup();
+        Some(edges)
+    }
+}
+
+impl Entry {
+    /// Whether the entry holds at `at`.
+    pub(super) fn covers(&self, zone: Tz, at: DateTime<Utc>) -> bool {
+        let today = at.with_timezone(&zone).date_naive();
+        // What began yesterday may last into today.
+        let days = [Some(today), today.pred_opt()];
+        days.into_iter()
+            .flatten()
+            .filter_map(|day| self.interval_on(zone, day))
+            .any(|(from, to)| from <= at && at < to)
+    }
+
+    /// The interval that begins on the local day `day`, its end excluded; `None` if none begins then.
+    pub(super) fn interval_on(&self, zone: Tz, day: NaiveDate) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
+        if !self.rule.begins_on(day) {
+            return None;
+        }
+        let (from, to) = self.rule.hours();
+        let last = if to > from { day } else { day.succ_opt()? };
+        let interval = (first_moment(zone, local(day, from)?)?, last_moment(zone, local(last, to)?)?);
+        // A time that the clocks skip altogether leaves nothing.
+        (interval.0 < interval.1).then_some(interval)
+    }
+}
+
+impl Rule {
+    fn begins_on(&self, day: NaiveDate) -> bool {
+        match self {
+            Self::Weekly { days, .. } => days.contains(&Day::from(day.weekday())),
+            Self::Date { on, .. } => *on == day,
+            Self::DateRange { first, last, .. } => (*first..=*last).contains(&day),
+            Self::Yearly { month, day: of_month, .. } => {
+                day.month() == u32::from(*month) && day.day() == u32::from(*of_month)
+            }
+        }
+    }
+
+    /// The hours of each day; whole days without any.
+    fn hours(&self) -> (TimeOfDay, TimeOfDay) {
+        let (from, to) = match self {
+            Self::Weekly { from, to, .. } => (Some(*from), Some(*to)),
+            Self::Date { from, to, .. }
+            | Self::DateRange { from, to, .. }
+            | Self::Yearly { from, to, .. } => (*from, *to),
+        };
+        (from.unwrap_or(TimeOfDay::MIDNIGHT), to.unwrap_or(TimeOfDay::END))
+    }
+}
+
+fn local(day: NaiveDate, time: TimeOfDay) -> Option<NaiveDateTime> {
+    day.and_hms_opt(0, 0, 0)?.checked_add_signed(TimeDelta::minutes(i64::from(time.minutes())))
+}
+
+fn first_moment(zone: Tz, local: NaiveDateTime) -> Option<DateTime<Utc>> {
+    match zone.from_local_datetime(&local) {
+        LocalResult::Single(at) | LocalResult::Ambiguous(at, _) => Some(at.to_utc()),
+        LocalResult::None => end_of_gap(zone, local),
+    }
+}
+
+fn last_moment(zone: Tz, local: NaiveDateTime) -> Option<DateTime<Utc>> {
+    match zone.from_local_datetime(&local) {
+        LocalResult::Single(at) | LocalResult::Ambiguous(_, at) => Some(at.to_utc()),
+        LocalResult::None => end_of_gap(zone, local),
+    }
+}
+
+/// The moment at which the clocks jump over `local`.
+fn end_of_gap(zone: Tz, local: NaiveDateTime) -> Option<DateTime<Utc>> {
+    let later =
+        (1..=LONGEST_GAP_MINUTES).filter_map(|minutes| local.checked_add_signed(TimeDelta::minutes(minutes)));
+    later.filter_map(|local| zone.from_local_datetime(&local).earliest()).map(|at| at.to_utc()).next()
+}
