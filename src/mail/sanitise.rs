@@ -73,7 +73,7 @@ static LINK_TAG: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"(?i)</?
 /// Cleans `raw`; `cid` gives the address under which the part with a Content-ID can be loaded, without angle brackets.
 pub fn html(raw: &str, images: Images, cid: impl Fn(&str) -> Option<String>) -> Sanitised {
     if depth(raw) > HTML_DEPTH_MAX {
-        let html = ammonia::clean_text(&text_from_html(raw));
+        let html = format!("<pre>{}</pre>", ammonia::clean_text(&text_from_html(raw)));
         return Sanitised { html, blocked_images: 0 };
     }
     let blocked = Arc::new(AtomicU32::new(0));
