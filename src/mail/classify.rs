@@ -63,14 +63,33 @@ pub enum NoAnswer {
 
 /// Subjects with which clients announce an automatic answer that their header does not.
 const AUTO_SUBJECTS: [&str; 16] = [
-    "automatic reply:", "auto reply:", "autoreply:", "auto:", "out of office:", "out of office", "out-of-office:",
-    "automatische antwort:", "abwesenheitsnotiz:", "réponse automatique", "respuesta automática:", "risposta automatica:",
-    "resposta automática:", "automatisch antwoord:", "autosvar:", "automatyczna odpowiedź:",
+    "automatic reply:",
+    "auto reply:",
+    "autoreply:",
+    "auto:",
+    "out of office:",
+    "out of office",
+    "out-of-office:",
+    "automatische antwort:",
+    "abwesenheitsnotiz:",
+    "réponse automatique",
+    "respuesta automática:",
+    "risposta automatica:",
+    "resposta automática:",
+    "automatisch antwoord:",
+    "autosvar:",
+    "automatyczna odpowiedź:",
 ];
 /// Subjects of delivery failures from servers older than RFC 3464.
 const BOUNCE_SUBJECTS: [&str; 8] = [
-    "undelivered mail", "undeliverable", "delivery status notification (failure)", "mail delivery failed",
-    "delivery failure", "returned mail", "failure notice", "unzustellbar",
+    "undelivered mail",
+    "undeliverable",
+    "delivery status notification (failure)",
+    "mail delivery failed",
+    "delivery failure",
+    "returned mail",
+    "failure notice",
+    "unzustellbar",
 ];
 
 /// Classifies a mail by its fields and content type, without the check for our own marker.
@@ -85,7 +104,10 @@ pub fn classify(mail: &Parsed, report_type: Option<&str>, delivery_actions: &[St
     }
     let is_list = is_list(mail) || precedence(mail).is_some_and(|p| p != "auto_reply");
     let auto_submitted = auto_submitted(mail);
-    if auto_submitted.as_deref() == Some("auto-replied") || says_auto_reply(mail) || report_type == Some("disposition-notification") {
+    if auto_submitted.as_deref() == Some("auto-replied")
+        || says_auto_reply(mail)
+        || report_type == Some("disposition-notification")
+    {
         return Classification::AutoReply;
     }
     if is_list {
@@ -101,7 +123,11 @@ pub fn classify(mail: &Parsed, report_type: Option<&str>, delivery_actions: &[St
 /// [`Parsed::class`], or `Loop` when the mail bears the marker of our `instance`.
 pub fn with_loop_check(mail: &Parsed, instance: &str) -> Classification {
     let ours = |marker: &String| !instance.is_empty() && marker.trim() == instance;
-    if values(mail, &LOOP_HEADER.to_ascii_lowercase()).iter().any(ours) { Classification::Loop } else { mail.class }
+    if values(mail, &LOOP_HEADER.to_ascii_lowercase()).iter().any(ours) {
+        Classification::Loop
+    } else {
+        mail.class
+    }
 }
 
 /// Whether a machine may answer `mail`; `own_addresses` are all addresses that we receive at.
@@ -132,7 +158,8 @@ pub fn may_auto_answer<A: AsRef<str>>(mail: &Parsed, own_addresses: &[A]) -> Res
 
 /// Every address that an answer could go to, and the one that wrote, must be a stranger's and a person's.
 fn check_senders<A: AsRef<str>>(mail: &Parsed, own_addresses: &[A]) -> Result<(), NoAnswer> {
-    let mut senders = mail.from.iter().chain(&mail.sender).chain(&mail.reply_to).map(|m| m.address.as_str()).peekable();
+    let mut senders =
+        mail.from.iter().chain(&mail.sender).chain(&mail.reply_to).map(|m| m.address.as_str()).peekable();
     if senders.peek().is_none() {
         return Err(NoAnswer::NoSender);
     }
@@ -165,7 +192,8 @@ fn is_system_address(address: &str) -> bool {
     let Some((local, _)) = address.rsplit_once('@') else { return true };
     let local = local.trim_matches('"').to_ascii_lowercase();
     let squeezed: String = local.chars().filter(|c| c.is_ascii_alphanumeric()).collect();
-    let whole = ["mailerdaemon", "postmaster", "majordomo", "listserv", "mdaemon", "uucp", "bounce", "bounces"];
+    let whole =
+        ["mailerdaemon", "postmaster", "majordomo", "listserv", "mdaemon", "uucp", "bounce", "bounces"];
     let dont = ["noreply", "donotreply", "dontreply", "neverreply", "nichtantworten", "nepasrepondre"];
     whole.contains(&squeezed.as_str())
         || dont.iter().any(|word| squeezed.starts_with(word) || squeezed.ends_with(word))
@@ -184,7 +212,10 @@ fn values<'a>(mail: &'a Parsed, name: &str) -> &'a [String] {
 
 /// The `Auto-Submitted` keyword when it is anything but `no` (RFC 3834 section 5).
 fn auto_submitted(mail: &Parsed) -> Option<String> {
-    values(mail, "auto-submitted").iter().map(|value| first_word(value)).find(|word| word != "no" && !word.is_empty())
+    values(mail, "auto-submitted")
+        .iter()
+        .map(|value| first_word(value))
+        .find(|word| word != "no" && !word.is_empty())
 }
 
 /// `Precedence` when it tells of mail that is not one person's to another.
@@ -198,17 +229,28 @@ fn first_word(value: &str) -> String {
 }
 
 fn is_list(mail: &Parsed) -> bool {
-    ["list-id", "list-unsubscribe", "list-post", "list-help"].iter().any(|name| !values(mail, name).is_empty())
+    ["list-id", "list-unsubscribe", "list-post", "list-help"]
+        .iter()
+        .any(|name| !values(mail, name).is_empty())
 }
 
 /// `DR`, `NRN` and the like ask only that reports be kept back; these ask it of answers.
 fn suppresses(value: &str) -> bool {
-    value.split(',').any(|word| ["all", "oof", "autoreply"].contains(&word.trim().to_ascii_lowercase().as_str()))
+    value
+        .split(',')
+        .any(|word| ["all", "oof", "autoreply"].contains(&word.trim().to_ascii_lowercase().as_str()))
 }
 
 /// Fields that answering machines set before and beside `Auto-Submitted`.
 fn says_auto_reply(mail: &Parsed) -> bool {
-    let fields = ["x-autoreply", "x-autorespond", "x-autorespond-to", "x-auto-reply-from", "x-mail-autoreply", "x-vacation"];
+    let fields = [
+        "x-autoreply",
+        "x-autorespond",
+        "x-autorespond-to",
+        "x-auto-reply-from",
+        "x-mail-autoreply",
+        "x-vacation",
+    ];
     fields.iter().any(|name| values(mail, name).iter().any(|v| !v.eq_ignore_ascii_case("no")))
         || precedence(mail).as_deref() == Some("auto_reply")
 }
@@ -224,12 +266,14 @@ fn delivery_report(mail: &Parsed, report_type: Option<&str>, actions: &[String])
         let failed = actions.is_empty() || actions.iter().any(|action| action.starts_with("failed"));
         return Some(if failed { Classification::Bounce } else { Classification::AutoReply });
     }
-    let local = mail.from.as_ref().map(|f| f.address.split('@').next().unwrap_or_default().to_ascii_lowercase());
+    let local =
+        mail.from.as_ref().map(|f| f.address.split('@').next().unwrap_or_default().to_ascii_lowercase());
     let from_daemon = matches!(local.as_deref(), Some("mailer-daemon" | "postmaster" | "mdaemon"));
     let subject = mail.subject.as_deref().unwrap_or_default().to_lowercase();
     let says_so = BOUNCE_SUBJECTS.iter().any(|start| subject.starts_with(start));
     let failed_recipients = !values(mail, "x-failed-recipients").is_empty();
-    let is_bounce = failed_recipients && (from_daemon || has_null_return_path(mail)) || says_so && from_daemon;
+    let is_bounce =
+        failed_recipients && (from_daemon || has_null_return_path(mail)) || says_so && from_daemon;
     (is_bounce || says_so && has_null_return_path(mail)).then_some(Classification::Bounce)
 }
 
@@ -318,7 +362,10 @@ mod tests {
             ("From: support+prt.abc@example.com", Err(OwnAddress)),
             ("From: anna@example.org\r\nReply-To: support@example.com", Err(OwnAddress)),
             ("From: anna@example.org\r\nX-Postroom-Loop: any", Err(Loop)),
-            ("From: anna@example.org\r\nContent-Type: multipart/report; report-type=delivery-status", Err(Report)),
+            (
+                "From: anna@example.org\r\nContent-Type: multipart/report; report-type=delivery-status",
+                Err(Report),
+            ),
         ];
         for (header, expected) in cases {
             assert_eq!(may_auto_answer(&mail(header), &["support@example.com"]), expected, "{header}");

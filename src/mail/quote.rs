@@ -155,13 +155,18 @@ fn find_history(lines: &[Line<'_>]) -> Option<History> {
 
 /// History whose lines begin with `>`: one run of them. More runs with words between are an inline answer: no history.
 fn marked_history(lines: &[Line<'_>], start: usize, first: usize) -> Option<History> {
-    let end = (first..lines.len()).find(|&i| !lines[i].is_quoted() && !lines[i].is_blank()).unwrap_or(lines.len());
+    let end =
+        (first..lines.len()).find(|&i| !lines[i].is_quoted() && !lines[i].is_blank()).unwrap_or(lines.len());
     let answered_inline = lines[end..].iter().any(Line::is_quoted);
     if answered_inline {
         return None;
     }
     // Blank lines after the last `>` belong to what follows.
-    let end = if end == lines.len() { end } else { (first..end).rfind(|&i| lines[i].is_quoted()).map_or(end, |i| i + 1) };
+    let end = if end == lines.len() {
+        end
+    } else {
+        (first..end).rfind(|&i| lines[i].is_quoted()).map_or(end, |i| i + 1)
+    };
     Some(History { start, end })
 }
 
@@ -211,7 +216,9 @@ fn is_separator(lines: &[Line<'_>], at: usize) -> bool {
     // Outlook draws a rule over its block of headers.
     line.len() >= 10
         && line.bytes().all(|b| b == b'_')
-        && (at + 1..lines.len()).find(|&i| !lines[i].is_blank()).is_some_and(|next| is_header_block(lines, next))
+        && (at + 1..lines.len())
+            .find(|&i| !lines[i].is_blank())
+            .is_some_and(|next| is_header_block(lines, next))
 }
 
 /// The header names that Outlook and others write over a quoted mail: sender, then date, then recipient or subject.

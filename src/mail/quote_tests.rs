@@ -58,8 +58,18 @@ fn an_attribution_that_the_client_wrapped_is_found() {
 
 #[test]
 fn a_sentence_that_only_looks_like_an_attribution_stays() {
-    check("On Monday my neighbour wrote:\nkeep the dog in.\n", "On Monday my neighbour wrote:\nkeep the dog in.", "", "");
-    check("On your invoice 4711 I see this:\n\n20 EUR\n", "On your invoice 4711 I see this:\n\n20 EUR", "", "");
+    check(
+        "On Monday my neighbour wrote:\nkeep the dog in.\n",
+        "On Monday my neighbour wrote:\nkeep the dog in.",
+        "",
+        "",
+    );
+    check(
+        "On your invoice 4711 I see this:\n\n20 EUR\n",
+        "On your invoice 4711 I see this:\n\n20 EUR",
+        "",
+        "",
+    );
 }
 
 #[test]
@@ -88,7 +98,12 @@ fn a_from_line_in_prose_is_not_a_block() {
 #[test]
 fn a_signature_is_cut_from_the_new_text() {
     check("Hi\n-- \nAnna Smith\nExample Ltd\n", "Hi", "", "-- \nAnna Smith\nExample Ltd");
-    for footer in ["Sent from my iPhone", "Von meinem iPhone gesendet", "Envoyé de mon iPhone", "Get Outlook for iOS<https://aka.ms/x>"] {
+    for footer in [
+        "Sent from my iPhone",
+        "Von meinem iPhone gesendet",
+        "Envoyé de mon iPhone",
+        "Get Outlook for iOS<https://aka.ms/x>",
+    ] {
         check(&format!("Hi\n\n{footer}\n"), "Hi", "", footer);
     }
     let reply = "Hi\n\nSent from my iPhone\n\n> On 6 May 2024, at 10:12, Support <s@example.com> wrote:\n> \n> Hello\n";
@@ -104,7 +119,12 @@ fn a_rule_far_above_the_end_is_not_a_signature() {
 
 #[test]
 fn an_answer_under_the_quote_is_new() {
-    check("On 6 May 2024, Support wrote:\n> Which size?\n\nMedium.\n-- \nAnna\n", "Medium.", "On 6 May 2024", "-- \nAnna");
+    check(
+        "On 6 May 2024, Support wrote:\n> Which size?\n\nMedium.\n-- \nAnna\n",
+        "Medium.",
+        "On 6 May 2024",
+        "-- \nAnna",
+    );
 }
 
 #[test]

@@ -15,6 +15,8 @@ use std::{
 use ammonia::{Builder, UrlRelative};
 use regex::Regex;
 
+use super::parse::percent_decoded;
+
 /// What becomes of images (and of other style resources) that live on a remote server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Images {
@@ -46,24 +48,85 @@ const TEXT_WIDTH: usize = 1000;
 const LINK_SCHEMES: [&str; 4] = ["http", "https", "mailto", "tel"];
 /// Elements dropped with everything in them.
 const DROPPED: [&str; 15] = [
-    "script", "style", "title", "template", "svg", "math", "iframe", "object", "embed", "applet", "noembed", "noframes",
-    "textarea", "select", "button",
+    "script", "style", "title", "template", "svg", "math", "iframe", "object", "embed", "applet", "noembed",
+    "noframes", "textarea", "select", "button",
 ];
 /// CSS properties that can neither load anything nor leave the mail's own box.
 const STYLES: &[&str] = &[
-    "background", "background-color", "background-image", "border", "border-bottom", "border-bottom-color",
-    "border-bottom-style", "border-bottom-width", "border-collapse", "border-color", "border-left", "border-left-color",
-    "border-left-style", "border-left-width", "border-radius", "border-right", "border-right-color", "border-right-style",
-    "border-right-width", "border-spacing", "border-style", "border-top", "border-top-color", "border-top-style",
-    "border-top-width", "border-width", "color", "direction", "display", "font", "font-family", "font-size", "font-style",
-    "font-variant", "font-weight", "height", "letter-spacing", "line-height", "list-style-type", "margin",
-    "margin-bottom", "margin-left", "margin-right", "margin-top", "max-width", "min-width", "padding", "padding-bottom",
-    "padding-left", "padding-right", "padding-top", "table-layout", "text-align", "text-decoration", "text-indent",
-    "text-transform", "vertical-align", "white-space", "width", "word-break", "word-wrap",
+    "background",
+    "background-color",
+    "background-image",
+    "border",
+    "border-bottom",
+    "border-bottom-color",
+    "border-bottom-style",
+    "border-bottom-width",
+    "border-collapse",
+    "border-color",
+    "border-left",
+    "border-left-color",
+    "border-left-style",
+    "border-left-width",
+    "border-radius",
+    "border-right",
+    "border-right-color",
+    "border-right-style",
+    "border-right-width",
+    "border-spacing",
+    "border-style",
+    "border-top",
+    "border-top-color",
+    "border-top-style",
+    "border-top-width",
+    "border-width",
+    "color",
+    "direction",
+    "display",
+    "font",
+    "font-family",
+    "font-size",
+    "font-style",
+    "font-variant",
+    "font-weight",
+    "height",
+    "letter-spacing",
+    "line-height",
+    "list-style-type",
+    "margin",
+    "margin-bottom",
+    "margin-left",
+    "margin-right",
+    "margin-top",
+    "max-width",
+    "min-width",
+    "padding",
+    "padding-bottom",
+    "padding-left",
+    "padding-right",
+    "padding-top",
+    "table-layout",
+    "text-align",
+    "text-decoration",
+    "text-indent",
+    "text-transform",
+    "vertical-align",
+    "white-space",
+    "width",
+    "word-break",
+    "word-wrap",
 ];
 /// CSS functions that load a resource, or are old ways to run code.
 const LOADING: [&str; 10] = [
-    "url(", "image(", "image-set(", "cross-fade(", "src(", "element(", "paint(", "expression(", "@import", "-moz-binding",
+    "url(",
+    "image(",
+    "image-set(",
+    "cross-fade(",
+    "src(",
+    "element(",
+    "paint(",
+    "expression(",
+    "@import",
+    "-moz-binding",
 ];
 
 static CID: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r#"(?i)cid:([^\s"'<>()]{1,998})"#).ok());
@@ -99,16 +162,7 @@ fn content_id(written: &str) -> Cow<'_, str> {
     if !id.contains('%') {
         return id.into();
     }
-    let bytes = id.as_bytes();
-    let (mut out, mut at) = (Vec::with_capacity(bytes.len()), 0);
-    while let Some(&byte) = bytes.get(at) {
-        let escaped = (byte == b'%').then(|| id.get(at + 1..at + 3)).flatten();
-        match escaped.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            Some(value) => (out.push(value), at += 3).1,
-            None => (out.push(byte), at += 1).1,
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned().into()
+    String::from_utf8_lossy(&percent_decoded(id.as_bytes())).into_owned().into()
 }
 
 fn policy(filter: Filter) -> Builder<'static> {
@@ -121,7 +175,10 @@ fn policy(filter: Filter) -> Builder<'static> {
         .add_generic_attributes(["style", "dir", "align"])
         .add_tag_attributes("img", ["srcset", "border"])
         .add_tag_attributes("font", ["color", "face", "size"])
-        .add_tag_attributes("table", ["background", "bgcolor", "border", "cellpadding", "cellspacing", "width", "height"])
+        .add_tag_attributes(
+            "table",
+            ["background", "bgcolor", "border", "cellpadding", "cellspacing", "width", "height"],
+        )
         .add_tag_attributes("tr", ["background", "bgcolor", "valign", "height"])
         .add_tag_attributes("td", ["background", "bgcolor", "valign", "width", "height", "nowrap"])
         .add_tag_attributes("th", ["background", "bgcolor", "valign", "width", "height", "nowrap"])
@@ -196,7 +253,8 @@ impl Filter {
         if !LOADING.iter().any(|function| lower.contains(function)) {
             return Some(value.into());
         }
-        let kept: Vec<&str> = value.split(';').filter(|declaration| self.keep_declaration(declaration)).collect();
+        let kept: Vec<&str> =
+            value.split(';').filter(|declaration| self.keep_declaration(declaration)).collect();
         Some(kept.join(";").into())
     }
 
@@ -207,7 +265,8 @@ impl Filter {
         match loads.as_slice() {
             [] => true,
             [function] if **function == "url(" => {
-                let mut urls = lower.split("url(").skip(1).map(|rest| rest.trim_start_matches(['"', '\'', ' ']));
+                let mut urls =
+                    lower.split("url(").skip(1).map(|rest| rest.trim_start_matches(['"', '\'', ' ']));
                 urls.all(|url| url.starts_with("https:") || url.starts_with("http:") || url.starts_with("//"))
                     && self.remote(declaration).is_some()
             }
@@ -220,14 +279,16 @@ impl Filter {
 fn scheme(url: &str) -> Option<String> {
     let (scheme, _) = url.split_once(':')?;
     let scheme: String = scheme.chars().filter(|c| *c > ' ').map(|c| c.to_ascii_lowercase()).collect();
-    (!scheme.is_empty() && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))).then_some(scheme)
+    (!scheme.is_empty() && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c)))
+        .then_some(scheme)
 }
 
 /// Renders HTML as plain text: paragraphs on one line each, lists, quotes as `> `; links keep only their words.
 pub fn text_from_html(raw: &str) -> String {
     let end = (0..=TEXT_SOURCE_MAX.min(raw.len())).rfind(|&i| raw.is_char_boundary(i)).unwrap_or(0);
     let raw = &raw[..end];
-    let rendered = (depth(raw) <= TEXT_DEPTH_MAX).then(|| catch_unwind(|| render(raw)).ok().flatten()).flatten();
+    let rendered =
+        (depth(raw) <= TEXT_DEPTH_MAX).then(|| catch_unwind(|| render(raw)).ok().flatten()).flatten();
     let text = rendered.unwrap_or_else(|| mail_parser::decoders::html::html_to_text(raw));
     text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n").trim().replace('\0', "")
 }
@@ -248,8 +309,8 @@ fn render(raw: &str) -> Option<String> {
 fn depth(raw: &str) -> usize {
     // Elements that have no end tag, or whose end tag is so often left out that counting them would mislead.
     const VOID: [&str; 18] = [
-        "br", "hr", "img", "meta", "link", "input", "col", "wbr", "p", "li", "base", "area", "td", "tr", "th", "dd", "dt",
-        "option",
+        "br", "hr", "img", "meta", "link", "input", "col", "wbr", "p", "li", "base", "area", "td", "tr",
+        "th", "dd", "dt", "option",
     ];
     let (mut now, mut most) = (0_usize, 0);
     for tag in raw.split('<').skip(1) {
@@ -258,7 +319,8 @@ fn depth(raw: &str) -> usize {
         } else if tag.starts_with(|c: char| c.is_ascii_alphabetic()) {
             let name: String = tag.chars().take_while(char::is_ascii_alphanumeric).take(12).collect();
             let name = name.to_ascii_lowercase();
-            let closes_itself = VOID.contains(&name.as_str()) || tag.split('>').next().is_some_and(|t| t.ends_with('/'));
+            let closes_itself =
+                VOID.contains(&name.as_str()) || tag.split('>').next().is_some_and(|t| t.ends_with('/'));
             now += usize::from(!closes_itself);
             most = most.max(now);
         }

@@ -106,7 +106,10 @@ fn remote_images_are_blocked_and_counted_wherever_they_hide() {
         ("<img src=\"https://t.example/p.gif\">", 1),
         ("<img src=\"//t.example/p.gif\">", 1),
         ("<img src='https://t.example/1' srcset='https://t.example/1 1x, https://t.example/2 2x'>", 2),
-        ("<table background='http://t.example/b.png'><tr><td background='http://t.example/c.png'>x</td></tr></table>", 2),
+        (
+            "<table background='http://t.example/b.png'><tr><td background='http://t.example/c.png'>x</td></tr></table>",
+            2,
+        ),
         ("<div style=\"color:red;background-image:url('https://t.example/b.png')\">x</div>", 1),
         ("<div style=\"background:#fff url(https://t.example/b.png)\">x</div>", 1),
         ("<div style=\"background-image:image-set('https://t.example/b.png' 1x)\">x</div>", 0),
@@ -130,7 +133,8 @@ fn allowed_images_stay_and_are_not_counted() {
 
 #[test]
 fn relative_and_data_images_never_stay() {
-    for raw in ["<img src=\"/v1/users\">", "<img src=\"x.png\">", "<img src=\"data:image/png;base64,AAAA\">"] {
+    for raw in ["<img src=\"/v1/users\">", "<img src=\"x.png\">", "<img src=\"data:image/png;base64,AAAA\">"]
+    {
         assert_eq!(allowed(raw).html, "<img>", "{raw}");
         assert_eq!(blocked(raw).blocked_images, 0, "{raw}");
     }
@@ -152,7 +156,10 @@ fn cid_images_get_the_address_that_the_caller_gives() {
 fn links_open_apart_and_tell_nothing() {
     let clean = blocked(r#"<a href="https://example.com/a?b=1" target="_top" rel="opener">x</a>"#).html;
     assert!(clean.contains(r#"href="https://example.com/a?b=1""#), "{clean}");
-    assert!(clean.contains(r#"rel="noopener noreferrer nofollow""#) && clean.contains(r#"target="_blank""#), "{clean}");
+    assert!(
+        clean.contains(r#"rel="noopener noreferrer nofollow""#) && clean.contains(r#"target="_blank""#),
+        "{clean}"
+    );
     assert!(!clean.contains("_top") && !clean.contains("\"opener\""), "{clean}");
     assert!(!blocked("<a href='/v1/users'>x</a>").html.contains("href"));
     assert!(!blocked("<a href='cid:1'>x</a>").html.contains("href"));
@@ -163,7 +170,9 @@ fn links_open_apart_and_tell_nothing() {
 fn ordinary_formatting_survives() {
     let raw = r##"<table bgcolor="#ffffff" width="600"><tr><td style="color:#333333;padding:4px"><b>Hi</b><br><ul><li>1</li></ul></td></tr></table>"##;
     let clean = blocked(raw).html;
-    for part in ["bgcolor=\"#ffffff\"", "width=\"600\"", "color:#333333", "padding:4px", "<b>Hi</b>", "<li>1</li>"] {
+    for part in
+        ["bgcolor=\"#ffffff\"", "width=\"600\"", "color:#333333", "padding:4px", "<b>Hi</b>", "<li>1</li>"]
+    {
         assert!(clean.contains(part), "{part} in {clean}");
     }
 }

@@ -154,7 +154,10 @@ mod tests {
     }
 
     fn ids() -> (Uuid, Uuid) {
-        (Uuid::from_u128(0x0190_aaaa_bbbb_7ccc_8ddd_0000_0000_0001), Uuid::from_u128(0x0190_ffff_0000_7123_8456_0000_0000_0002))
+        (
+            Uuid::from_u128(0x0190_aaaa_bbbb_7ccc_8ddd_0000_0000_0001),
+            Uuid::from_u128(0x0190_ffff_0000_7123_8456_0000_0000_0002),
+        )
     }
 
     #[test]

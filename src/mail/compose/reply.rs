@@ -47,8 +47,13 @@ pub fn answer_references(original: &Parsed) -> Vec<String> {
 ///
 /// Reply-To goes before From; our own addresses never appear, in any case and with any `+tag`; an answer to our own mail
 /// goes to those it went to. With `all`, the others in To and Cc get a copy.
-pub fn reply_recipients<A: AsRef<str>>(original: &Parsed, own_addresses: &[A], all: bool) -> (Vec<Mailbox>, Vec<Mailbox>) {
-    let own = |mailbox: &Mailbox| own_addresses.iter().any(|own| is_same_or_tagged(own.as_ref(), &mailbox.address));
+pub fn reply_recipients<A: AsRef<str>>(
+    original: &Parsed,
+    own_addresses: &[A],
+    all: bool,
+) -> (Vec<Mailbox>, Vec<Mailbox>) {
+    let own =
+        |mailbox: &Mailbox| own_addresses.iter().any(|own| is_same_or_tagged(own.as_ref(), &mailbox.address));
     let mut seen: Vec<String> = Vec::new();
     let mut fresh = |mailbox: &&Mailbox| {
         let key = comparable(&mailbox.address).into_owned();
@@ -58,13 +63,20 @@ pub fn reply_recipients<A: AsRef<str>>(original: &Parsed, own_addresses: &[A], a
         }
         usable
     };
-    let wanted: Vec<&Mailbox> =
-        if original.reply_to.is_empty() { original.from.iter().collect() } else { original.reply_to.iter().collect() };
+    let wanted: Vec<&Mailbox> = if original.reply_to.is_empty() {
+        original.from.iter().collect()
+    } else {
+        original.reply_to.iter().collect()
+    };
     let mut to: Vec<Mailbox> = wanted.into_iter().filter(&mut fresh).cloned().collect();
     if to.is_empty() {
         to = original.to.iter().filter(&mut fresh).cloned().collect();
     }
-    let cc = if all { original.to.iter().chain(&original.cc).filter(&mut fresh).cloned().collect() } else { Vec::new() };
+    let cc = if all {
+        original.to.iter().chain(&original.cc).filter(&mut fresh).cloned().collect()
+    } else {
+        Vec::new()
+    };
     (to, cc)
 }
 

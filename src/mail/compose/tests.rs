@@ -35,7 +35,10 @@ fn read(mail: &Outgoing) -> (String, Parsed) {
 #[test]
 fn a_plain_mail_has_exactly_the_fields_it_was_given() {
     let (raw, parsed) = read(&mail());
-    assert!(raw.contains("Message-ID: <prt.abc@example.com>\r\n") && raw.contains("\r\n\r\nHello\r\n"), "{raw}");
+    assert!(
+        raw.contains("Message-ID: <prt.abc@example.com>\r\n") && raw.contains("\r\n\r\nHello\r\n"),
+        "{raw}"
+    );
     assert_eq!(parsed.message_id.as_deref(), Some("prt.abc@example.com"));
     assert_eq!(parsed.from, mail().from);
     assert_eq!(parsed.to, mail().to);
@@ -50,12 +53,23 @@ fn the_containers_are_those_that_are_needed() {
     let cases = [
         (None, vec![], "text/plain", vec![]),
         (html.clone(), vec![], "multipart/alternative", vec![]),
-        (html.clone(), vec![file("l.png", Some("logo@x"))], "multipart/alternative", vec!["multipart/related"]),
+        (
+            html.clone(),
+            vec![file("l.png", Some("logo@x"))],
+            "multipart/alternative",
+            vec!["multipart/related"],
+        ),
         (None, vec![file("a.pdf", None)], "multipart/mixed", vec![]),
-        (html, vec![file("a.pdf", None), file("l.png", Some("logo@x"))], "multipart/mixed", vec!["multipart/alternative", "multipart/related"]),
+        (
+            html,
+            vec![file("a.pdf", None), file("l.png", Some("logo@x"))],
+            "multipart/mixed",
+            vec!["multipart/alternative", "multipart/related"],
+        ),
     ];
     for (html, attachments, top, inner) in cases {
-        let (raw, parsed) = read(&Outgoing { html: html.clone(), attachments: attachments.clone(), ..mail() });
+        let (raw, parsed) =
+            read(&Outgoing { html: html.clone(), attachments: attachments.clone(), ..mail() });
         assert_eq!(parsed.content_type, top);
         assert!(inner.iter().all(|kind| raw.contains(kind)), "{raw}");
         assert_eq!(parsed.attachments.len(), attachments.len());
@@ -87,7 +101,13 @@ fn every_header_source_refuses_cr_lf_and_nul() {
             ("references", Outgoing { references: vec![text.clone()], ..mail() }),
             ("attachments.filename", Outgoing { attachments: vec![file(bad, None)], ..mail() }),
             ("attachments.content_id", Outgoing { attachments: vec![file("a", Some(bad))], ..mail() }),
-            ("attachments.content_type", Outgoing { attachments: vec![OutgoingAttachment { content_type: text.clone(), ..file("a", None) }], ..mail() }),
+            (
+                "attachments.content_type",
+                Outgoing {
+                    attachments: vec![OutgoingAttachment { content_type: text.clone(), ..file("a", None) }],
+                    ..mail()
+                },
+            ),
             ("headers", Outgoing { headers: vec![(text.clone(), "x".to_owned())], ..mail() }),
             ("headers.X-A", Outgoing { headers: vec![("X-A".to_owned(), text.clone())], ..mail() }),
         ];
@@ -103,12 +123,20 @@ fn what_cannot_be_sent_says_why() {
     assert_eq!(compose(&Outgoing { from: None, ..mail() }), Err(ComposeError::NoSender));
     assert_eq!(compose(&Outgoing { to: vec![], ..mail() }), Err(ComposeError::NoRecipients));
     for id in ["", "noat", "a b@x", "<a@x>", "ä@x", "@x"] {
-        assert_eq!(compose(&Outgoing { message_id: id.to_owned(), ..mail() }), Err(ComposeError::InvalidMessageId), "{id}");
+        assert_eq!(
+            compose(&Outgoing { message_id: id.to_owned(), ..mail() }),
+            Err(ComposeError::InvalidMessageId),
+            "{id}"
+        );
     }
     let error = compose(&Outgoing { cc: vec![Mailbox::new(None, "nobody")], ..mail() }).unwrap_err();
-    assert!(matches!(error, ComposeError::InvalidAddress { field: "cc", source: AddressError::Form, .. }), "{error}");
+    assert!(
+        matches!(error, ComposeError::InvalidAddress { field: "cc", source: AddressError::Form, .. }),
+        "{error}"
+    );
     for name in ["Bcc", "to", "Content-Type", "Resent-To", "X A", "X:A", "", "Ä", "Auto-Submitted"] {
-        let error = compose(&Outgoing { headers: vec![(name.to_owned(), "x".to_owned())], ..mail() }).unwrap_err();
+        let error =
+            compose(&Outgoing { headers: vec![(name.to_owned(), "x".to_owned())], ..mail() }).unwrap_err();
         assert_eq!(error, ComposeError::HeaderNotAllowed { name: name.to_owned() });
     }
 }
@@ -140,8 +168,10 @@ fn international_domains_are_made_ascii_and_local_parts_are_reported() {
 #[test]
 fn a_long_chain_keeps_its_first_and_newest_ids() {
     let references: Vec<String> = (0..100).map(|i| format!("id-{i}@example.com")).collect();
-    let (raw, parsed) = read(&Outgoing { references, in_reply_to: Some("id-99@example.com".to_owned()), ..mail() });
-    let expected: Vec<String> = std::iter::once(0).chain(80..100).map(|i| format!("id-{i}@example.com")).collect();
+    let (raw, parsed) =
+        read(&Outgoing { references, in_reply_to: Some("id-99@example.com".to_owned()), ..mail() });
+    let expected: Vec<String> =
+        std::iter::once(0).chain(80..100).map(|i| format!("id-{i}@example.com")).collect();
     assert_eq!(parsed.references, expected);
     assert_eq!(parsed.in_reply_to, ["id-99@example.com"]);
     assert!(raw.lines().all(|line| line.len() <= 998));
@@ -149,7 +179,9 @@ fn a_long_chain_keeps_its_first_and_newest_ids() {
 
 #[test]
 fn machine_mail_is_marked_and_extra_fields_are_carried() {
-    for (value, word) in [(AutoSubmitted::AutoReplied, "auto-replied"), (AutoSubmitted::AutoGenerated, "auto-generated")] {
+    for (value, word) in
+        [(AutoSubmitted::AutoReplied, "auto-replied"), (AutoSubmitted::AutoGenerated, "auto-generated")]
+    {
         let headers = vec![("X-Postroom-Loop".to_owned(), "centre-1".to_owned())];
         let (_, parsed) = read(&Outgoing { auto_submitted: Some(value), headers, ..mail() });
         assert_eq!(parsed.headers["auto-submitted"], [word]);
@@ -165,7 +197,17 @@ fn a_megabyte_of_lines_is_composed_at_once() {
 
 #[test]
 fn reply_prefixes_stand_once_in_any_language() {
-    for original in ["Order", "Re: Order", "RE: re: Order", "AW: Order", "Re[2]: AW: Order", "SV: Order", "Antw: Order", "回复：Order", "RE : Order"] {
+    for original in [
+        "Order",
+        "Re: Order",
+        "RE: re: Order",
+        "AW: Order",
+        "Re[2]: AW: Order",
+        "SV: Order",
+        "Antw: Order",
+        "回复：Order",
+        "RE : Order",
+    ] {
         assert_eq!(reply_subject(original), "Re: Order", "{original}");
     }
     assert_eq!(reply_subject("Fwd: Order"), "Re: Fwd: Order");
@@ -185,9 +227,14 @@ fn received(header: &str) -> Parsed {
 fn answers_go_to_those_who_expect_them() {
     let own = ["support@example.com"];
     let addresses = |list: Vec<Mailbox>| list.into_iter().map(|m| m.address).collect::<Vec<_>>();
-    let mail = received("From: a@x.org\r\nTo: Support@EXAMPLE.com, b@x.org, B <b@X.ORG>\r\nCc: c@x.org, a@x.org, support+prt.1@example.com");
+    let mail = received(
+        "From: a@x.org\r\nTo: Support@EXAMPLE.com, b@x.org, B <b@X.ORG>\r\nCc: c@x.org, a@x.org, support+prt.1@example.com",
+    );
     let (to, cc) = reply_recipients(&mail, &own, true);
-    assert_eq!((addresses(to), addresses(cc)), (vec!["a@x.org".to_owned()], vec!["b@x.org".to_owned(), "c@x.org".to_owned()]));
+    assert_eq!(
+        (addresses(to), addresses(cc)),
+        (vec!["a@x.org".to_owned()], vec!["b@x.org".to_owned(), "c@x.org".to_owned()])
+    );
     let (to, cc) = reply_recipients(&mail, &own, false);
     assert_eq!((addresses(to), cc), (vec!["a@x.org".to_owned()], vec![]));
     let elsewhere = received("From: a@x.org\r\nReply-To: desk@x.org\r\nTo: support@example.com");
@@ -201,11 +248,17 @@ fn the_quote_under_an_answer_is_found_as_one() {
     let mail = received("From: Anna <a@x.org>\r\nDate: Mon, 6 May 2024 12:53:20 +0000\r\nSubject: <Order>");
     let (text, html) = reply_quote(&Quotable::from(&mail));
     assert_eq!(text, "On 2024-05-06 12:53 UTC, Anna <a@x.org> wrote:\n> Hello\n>> older\n>\n> Bye\n");
-    assert!(html.contains("Anna &lt;a@x.org&gt; wrote:</p><blockquote") && html.contains("&gt; older<br>"), "{html}");
+    assert!(
+        html.contains("Anna &lt;a@x.org&gt; wrote:</p><blockquote") && html.contains("&gt; older<br>"),
+        "{html}"
+    );
     let answer = format!("Thanks\n\n{text}");
     assert_eq!(crate::mail::quote::split(&answer).new_text.trim(), "Thanks");
     let (text, html) = forward_quote(&Quotable::from(&mail));
-    assert!(text.contains("From: Anna <a@x.org>\nDate: 2024-05-06 12:53 UTC\nSubject: <Order>\n\nHello"), "{text}");
+    assert!(
+        text.contains("From: Anna <a@x.org>\nDate: 2024-05-06 12:53 UTC\nSubject: <Order>\n\nHello"),
+        "{text}"
+    );
     assert!(html.contains("Subject: &lt;Order&gt;"), "{html}");
 }
 
@@ -218,20 +271,30 @@ fn quoted_html_is_sanitised() {
 
 #[test]
 fn an_answer_refers_to_the_whole_thread() {
-    assert_eq!(answer_references(&received("Message-ID: <c@x>\r\nReferences: <a@x> <b@x>")), ["a@x", "b@x", "c@x"]);
+    assert_eq!(
+        answer_references(&received("Message-ID: <c@x>\r\nReferences: <a@x> <b@x>")),
+        ["a@x", "b@x", "c@x"]
+    );
     assert_eq!(answer_references(&received("Message-ID: <c@x>\r\nIn-Reply-To: <b@x>")), ["b@x", "c@x"]);
     assert!(answer_references(&received("From: a@x")).is_empty());
 }
 
 fn header_text() -> impl Strategy<Value = String> {
-    "[a-zA-Z0-9äöüßéñжЩ漢字€ ,.;:()<>@\"'?!=_/\\[\\]+&-]{0,120}".prop_map(|t| t.split_whitespace().collect::<Vec<_>>().join(" "))
+    "[a-zA-Z0-9äöüßéñжЩ漢字€ ,.;:()<>@\"'?!=_/\\[\\]+&-]{0,120}"
+        .prop_map(|t| t.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
 fn person() -> impl Strategy<Value = Mailbox> {
-    ("[A-Za-zäöüß漢字,. ()\"\\\\'@-]{0,40}", "[a-z0-9][a-z0-9.+_-]{0,20}[a-z0-9]", "[a-z][a-z0-9]{0,10}\\.(example|org)")
+    (
+        "[A-Za-zäöüß漢字,. ()\"\\\\'@-]{0,40}",
+        "[a-z0-9][a-z0-9.+_-]{0,20}[a-z0-9]",
+        "[a-z][a-z0-9]{0,10}\\.(example|org)",
+    )
         .prop_filter_map("dots must be apart", |(name, local, domain)| {
             let name = name.split_whitespace().collect::<Vec<_>>().join(" ");
-            Address::parse(&format!("{local}@{domain}")).ok().map(|a| Mailbox::new(Some(&name), a.to_string()))
+            Address::parse(&format!("{local}@{domain}"))
+                .ok()
+                .map(|a| Mailbox::new(Some(&name), a.to_string()))
         })
 }
 

@@ -13,7 +13,9 @@ const FILENAME_MAX: usize = 200;
 
 const LENIENT_BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
-    GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true).with_decode_padding_mode(DecodePaddingMode::RequireNone),
+    GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(DecodePaddingMode::RequireNone),
 );
 
 /// How a part's bytes were made fit for transport (RFC 2045 section 6).
@@ -56,7 +58,10 @@ impl Encoding {
 
 /// The symbols up to the padding: what follows it is not ours (mailing lists append their footer there).
 fn base64_symbols(body: &[u8]) -> impl Iterator<Item = u8> {
-    body.iter().copied().take_while(|b| *b != b'=').filter(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/'))
+    body.iter()
+        .copied()
+        .take_while(|b| *b != b'=')
+        .filter(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/'))
 }
 
 fn decode_base64(body: &[u8]) -> Vec<u8> {
@@ -99,7 +104,18 @@ fn decode_quoted_printable(body: &[u8]) -> Vec<u8> {
 pub(super) fn text(bytes: &[u8], charset: Option<&str>) -> String {
     let label = charset.map(|c| c.trim().to_ascii_lowercase()).unwrap_or_default();
     // These labels are put on anything, so the bytes are believed before them.
-    let vague = ["", "utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin1", "windows-1252", "cp1252", "default"];
+    let vague = [
+        "",
+        "utf-8",
+        "utf8",
+        "us-ascii",
+        "ascii",
+        "iso-8859-1",
+        "latin1",
+        "windows-1252",
+        "cp1252",
+        "default",
+    ];
     if vague.contains(&label.as_str()) {
         return guess(bytes);
     }
@@ -116,7 +132,11 @@ fn guess(bytes: &[u8]) -> String {
     }
     let lossy = String::from_utf8_lossy(bytes);
     let mostly_utf8 = lossy.chars().any(|c| !c.is_ascii() && c != char::REPLACEMENT_CHARACTER);
-    if mostly_utf8 { lossy.into_owned() } else { encoding_rs::WINDOWS_1252.decode_without_bom_handling(bytes).0.into_owned() }
+    if mostly_utf8 {
+        lossy.into_owned()
+    } else {
+        encoding_rs::WINDOWS_1252.decode_without_bom_handling(bytes).0.into_owned()
+    }
 }
 
 /// LF line ends, no NUL, no byte order mark, at most `max` octets; the flag tells that the text was cut.
@@ -144,7 +164,8 @@ fn boundary_at(text: &str, max: usize) -> usize {
 /// A file name that is only a name: no folders, no controls, no marks that turn the writing direction; its ending is kept.
 pub(super) fn filename(raw: &str) -> Option<String> {
     let name = raw.rsplit(['/', '\\']).next().unwrap_or_default();
-    let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let turns =
+        |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let name: String = name.chars().filter(|c| !c.is_control() && !turns(*c)).collect();
     let name = name.trim_matches(|c: char| c.is_whitespace() || c == '.' && name.chars().all(|c| c == '.'));
     if name.is_empty() {

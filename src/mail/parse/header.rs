@@ -27,7 +27,10 @@ pub(super) struct Section<'a> {
 /// Cuts `raw` at its first empty line; a text that does not begin with a header field is all body.
 pub(super) fn section(raw: &[u8], max: usize) -> Section<'_> {
     let begins_with_field = raw.split_inclusive(|b| *b == b'\n').next().is_some_and(|line| {
-        is_field(line) || line.starts_with(b"From ") || line.starts_with(b">From ") || line.starts_with(b"\n")
+        is_field(line)
+            || line.starts_with(b"From ")
+            || line.starts_with(b">From ")
+            || line.starts_with(b"\n")
             || line.starts_with(b"\r\n")
     });
     if !begins_with_field {
@@ -42,7 +45,8 @@ pub(super) fn section(raw: &[u8], max: usize) -> Section<'_> {
         }
         at += line.len();
     }
-    let kept = if end > max { raw[..max].iter().rposition(|b| *b == b'\n').map_or(max, |i| i + 1) } else { end };
+    let kept =
+        if end > max { raw[..max].iter().rposition(|b| *b == b'\n').map_or(max, |i| i + 1) } else { end };
     Section { fields: Fields::new(&raw[..kept]), body: &raw[body..], truncated: end > max }
 }
 
@@ -83,7 +87,9 @@ impl<'a> Fields<'a> {
 
     /// Names and raw values, each value with its folding and last line end.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.spans.iter().map(|&(name, colon, end)| (self.block[name..colon].trim_ascii_end(), &self.block[colon + 1..end]))
+        self.spans.iter().map(|&(name, colon, end)| {
+            (self.block[name..colon].trim_ascii_end(), &self.block[colon + 1..end])
+        })
     }
 
     /// The raw values of the fields called `name`.
@@ -126,7 +132,8 @@ fn clean(raw: &[u8]) -> Cow<'_, [u8]> {
             line.iter().filter(|b| **b != 0).map(|b| if *b == b'\r' { b' ' } else { *b }).collect();
         match std::str::from_utf8(&line) {
             Ok(_) => out.extend_from_slice(&line),
-            Err(_) => out.extend_from_slice(encoding_rs::WINDOWS_1252.decode_without_bom_handling(&line).0.as_bytes()),
+            Err(_) => out
+                .extend_from_slice(encoding_rs::WINDOWS_1252.decode_without_bom_handling(&line).0.as_bytes()),
         }
         out.push(b'\n');
     }
@@ -143,7 +150,9 @@ fn mailbox(entry: &Addr<'_>) -> Option<Mailbox> {
     match entry.address.as_deref().map(single_line).filter(|a| !a.is_empty()) {
         Some(address) => Some(Mailbox { name: name.filter(|n| *n != address), address }),
         // `From: MAILER-DAEMON` has no domain, yet it names who wrote.
-        None => name.filter(|n| !n.contains(char::is_whitespace)).map(|address| Mailbox { name: None, address }),
+        None => {
+            name.filter(|n| !n.contains(char::is_whitespace)).map(|address| Mailbox { name: None, address })
+        }
     }
 }
 
@@ -162,10 +171,16 @@ pub(super) fn raw_text(value: &[u8]) -> String {
 
 /// A date in milliseconds since 1970 (RFC 5322 section 3.3); `None` when it is not one, or before 1970.
 pub(super) fn date(value: &[u8]) -> Option<i64> {
-    let HeaderValue::DateTime(date) = MessageStream::new(value).parse_date() else { return None };
-    // RFC 5322 allows a leap second, which our clock does not know.
-    let date = mail_parser::DateTime { second: date.second.min(59), ..date };
-    date.is_valid().then(|| date.to_timestamp()).filter(|s| *s >= 0).and_then(|s| s.checked_mul(1000))
+    let seconds = match MessageStream::new(value).parse_date() {
+        // RFC 5322 allows a leap second, which our clock does not know.
+        HeaderValue::DateTime(date) => Some(mail_parser::DateTime { second: date.second.min(59), ..date }),
+        _ => None,
+    };
+    let seconds = seconds.filter(mail_parser::DateTime::is_valid).map(|date| date.to_timestamp());
+    // Two-digit years, missing seconds beside a named zone: rare, and read by the slower parser.
+    let seconds = seconds
+        .or_else(|| chrono::DateTime::parse_from_rfc2822(&raw_text(value)).ok().map(|date| date.timestamp()));
+    seconds.filter(|s| *s >= 0).and_then(|s| s.checked_mul(1000))
 }
 
 /// The message ids in a value, in order, without angle brackets; ids that lost their brackets are found by their `@`.

@@ -4,8 +4,10 @@
 //! parser, and here the depth and the number of parts are checked before anything is read. Enclosed messages
 //! (`message/rfc822`) are leaves: an agent opens them as files. Fields and charsets are read by `mail-parser`.
 
+use mail_parser::ContentType;
+
 use super::{
-    Unparsable,
+    Unparsable, continuation,
     decode::{self, Encoding},
     header::{self, Fields, Section},
 };
@@ -106,7 +108,10 @@ impl<'a> Walk<'a> {
             return Err(Unparsable::new("too_many_parts", format!("more than {} parts", self.bounds.parts)));
         }
         if place.depth > self.bounds.depth {
-            return Err(Unparsable::new("too_deep", format!("parts nested more than {} deep", self.bounds.depth)));
+            return Err(Unparsable::new(
+                "too_deep",
+                format!("parts nested more than {} deep", self.bounds.depth),
+            ));
         }
         if !head.content_type.starts_with("multipart/") {
             return Ok(self.leaf(head.clone(), body, place));
@@ -114,20 +119,32 @@ impl<'a> Walk<'a> {
         match split(body, head.boundary.as_deref(), self.bounds.parts)? {
             Some(parts) => self.multipart(head, parts, place),
             // A multipart without any part: whatever it is, somebody may want to read it.
-            None => Ok(self.leaf(Head { content_type: "text/plain".to_owned(), ..head.clone() }, body, place)),
+            None => {
+                Ok(self.leaf(Head { content_type: "text/plain".to_owned(), ..head.clone() }, body, place))
+            }
         }
     }
 
-    fn multipart(&mut self, head: &Head, parts: Vec<&'a [u8]>, place: &Place) -> Result<Vec<Stretch>, Unparsable> {
+    fn multipart(
+        &mut self,
+        head: &Head,
+        parts: Vec<&'a [u8]>,
+        place: &Place,
+    ) -> Result<Vec<Stretch>, Unparsable> {
         let default = if head.content_type == "multipart/digest" { "message/rfc822" } else { "text/plain" };
         let mut children = Vec::with_capacity(parts.len());
         for (at, part) in parts.into_iter().enumerate() {
             let section = header::section(part, self.bounds.header_bytes);
             let number = at + 1;
-            let path = if place.path.is_empty() { number.to_string() } else { format!("{}.{number}", place.path) };
+            let path =
+                if place.path.is_empty() { number.to_string() } else { format!("{}.{number}", place.path) };
             let related = place.related || head.content_type == "multipart/related";
             let child = Head::read(&section.fields, default);
-            children.push(self.entity(&child, section.body, &Place { path, depth: place.depth + 1, related })?);
+            children.push(self.entity(
+                &child,
+                section.body,
+                &Place { path, depth: place.depth + 1, related },
+            )?);
         }
         Ok(match head.content_type.as_str() {
             "multipart/alternative" => vec![alternative(children)],
@@ -140,7 +157,8 @@ impl<'a> Walk<'a> {
         let is_root = place.path.is_empty();
         let is_body = head.disposition != Disposition::Attachment && (is_root || head.filename.is_none());
         let is_html = head.content_type == "text/html";
-        let is_plain = head.content_type == "text/plain" || (is_root && head.content_type.starts_with("text/"));
+        let is_plain =
+            head.content_type == "text/plain" || (is_root && head.content_type.starts_with("text/"));
         let path = if is_root { "1".to_owned() } else { place.path.clone() };
         self.leaves.push(Leaf { path, head, body, related: place.related });
         match (is_body, is_html, is_plain) {
@@ -157,13 +175,20 @@ fn alternative(forms: Vec<Vec<Stretch>>) -> Stretch {
         form.iter().flat_map(pick).copied().collect()
     };
     let plain = forms.iter().map(|form| all(form, |s| &s.plain)).find(|p| !p.is_empty()).unwrap_or_default();
-    let html = forms.iter().rev().map(|form| all(form, |s| &s.html)).find(|h| !h.is_empty()).unwrap_or_default();
+    let html =
+        forms.iter().rev().map(|form| all(form, |s| &s.html)).find(|h| !h.is_empty()).unwrap_or_default();
     Stretch { plain, html }
 }
 
 /// The parts between the boundary's delimiter lines; `None` when there is no such line.
-fn split<'a>(body: &'a [u8], boundary: Option<&str>, max: usize) -> Result<Option<Vec<&'a [u8]>>, Unparsable> {
-    let Some(boundary) = boundary.map(str::as_bytes).or_else(|| guess_boundary(body)) else { return Ok(None) };
+fn split<'a>(
+    body: &'a [u8],
+    boundary: Option<&str>,
+    max: usize,
+) -> Result<Option<Vec<&'a [u8]>>, Unparsable> {
+    let Some(boundary) = boundary.map(str::as_bytes).or_else(|| guess_boundary(body)) else {
+        return Ok(None);
+    };
     let (mut parts, mut open, mut at) = (Vec::new(), None, 0);
     for line in body.split_inclusive(|b| *b == b'\n') {
         let next = at + line.len();
@@ -211,16 +236,20 @@ impl Head {
         let kind = fields.content_type("content-type");
         let disposition = fields.content_type("content-disposition");
         let attribute = |name: &str| kind.as_ref().and_then(|k| k.attribute(name)).map(str::to_owned);
-        let name = disposition.as_ref().and_then(|d| d.attribute("filename")).or_else(|| kind.as_ref()?.attribute("name"));
         Self {
-            content_type: kind.as_ref().map_or_else(|| default.to_owned(), |k| media_type(k.ctype(), k.subtype())),
+            content_type: kind
+                .as_ref()
+                .map_or_else(|| default.to_owned(), |k| media_type(k.ctype(), k.subtype())),
             charset: attribute("charset"),
             encoding: fields
                 .first("content-transfer-encoding")
                 .map(|v| Encoding::parse(&header::raw_text(v)))
                 .unwrap_or_default(),
-            filename: name.and_then(decode::filename),
-            content_id: fields.first("content-id").and_then(|v| header::ids(v, 1).pop().or_else(|| bare_id(v))),
+            filename: named(fields, "content-disposition", "filename", disposition.as_ref())
+                .or_else(|| named(fields, "content-type", "name", kind.as_ref())),
+            content_id: fields
+                .first("content-id")
+                .and_then(|v| header::ids(v, 1).pop().or_else(|| bare_id(v))),
             report_type: attribute("report-type").map(|t| t.to_ascii_lowercase()),
             disposition: match disposition {
                 Some(d) if d.is_inline() => Disposition::Inline,
@@ -232,6 +261,19 @@ impl Head {
     }
 }
 
+/// The file name that one parameter gives, in numbered pieces or whole.
+fn named(
+    fields: &Fields<'_>,
+    field: &str,
+    parameter: &str,
+    parsed: Option<&ContentType<'_>>,
+) -> Option<String> {
+    let parsed = parsed?;
+    let pieces =
+        fields.first(field).and_then(|value| continuation::join(&header::raw_text(value), parameter));
+    decode::filename(pieces.as_deref().or_else(|| parsed.attribute(parameter))?)
+}
+
 /// Some clients write `Content-ID: image1` without brackets or `@`.
 fn bare_id(value: &[u8]) -> Option<String> {
     Some(header::raw_text(value)).filter(|id| !id.is_empty() && !id.contains(char::is_whitespace))
@@ -239,9 +281,15 @@ fn bare_id(value: &[u8]) -> Option<String> {
 
 /// `type/subtype` in lower case; what is no type at all is plain text, as RFC 2045 section 5.2 suggests.
 fn media_type(kind: &str, subtype: Option<&str>) -> String {
-    let is_token = |t: &str| !t.is_empty() && t.len() <= 100 && t.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&b));
+    let is_token = |t: &str| {
+        !t.is_empty()
+            && t.len() <= 100
+            && t.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&b))
+    };
     match subtype {
-        Some(subtype) if is_token(kind) && is_token(subtype) => format!("{kind}/{subtype}").to_ascii_lowercase(),
+        Some(subtype) if is_token(kind) && is_token(subtype) => {
+            format!("{kind}/{subtype}").to_ascii_lowercase()
+        }
         None if !kind.eq_ignore_ascii_case("text") && is_token(kind) => "application/octet-stream".to_owned(),
         _ => "text/plain".to_owned(),
     }

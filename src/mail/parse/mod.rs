@@ -3,6 +3,7 @@
 //! [`parse`] never panics and its work is bounded by [`Limits`]; what cannot be read at all is [`Unparsable`], which is kept
 //! as an item that an agent can open, because the raw bytes are stored before parsing. No text that comes out holds a NUL.
 
+mod continuation;
 mod decode;
 mod header;
 mod mime;
@@ -15,6 +16,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+pub(super) use self::continuation::percent_decoded;
 use self::mime::{Bounds, Disposition, Leaf, Stretch, Tree};
 use super::{
     address::Mailbox,
@@ -161,9 +163,26 @@ pub struct AttachmentBytes {
 
 /// The fields kept in [`Parsed::headers`], besides those that begin with `x-postroom-`.
 const KEPT: [&str; 20] = [
-    "auto-submitted", "precedence", "list-id", "list-unsubscribe", "list-post", "list-help", "x-auto-response-suppress",
-    "return-path", "x-loop", "x-failed-recipients", "feedback-id", "delivered-to", "x-autoreply", "x-autorespond",
-    "x-autorespond-to", "x-auto-reply-from", "x-mail-autoreply", "x-vacation", "x-mailer", "x-ms-exchange-inbox-rules-loop",
+    "auto-submitted",
+    "precedence",
+    "list-id",
+    "list-unsubscribe",
+    "list-post",
+    "list-help",
+    "x-auto-response-suppress",
+    "return-path",
+    "x-loop",
+    "x-failed-recipients",
+    "feedback-id",
+    "delivered-to",
+    "x-autoreply",
+    "x-autorespond",
+    "x-autorespond-to",
+    "x-auto-reply-from",
+    "x-mail-autoreply",
+    "x-vacation",
+    "x-mailer",
+    "x-ms-exchange-inbox-rules-loop",
 ];
 /// Most values kept of one field.
 const KEPT_VALUES: usize = 20;
@@ -210,10 +229,15 @@ fn read(raw: &[u8], limits: &Limits) -> Result<Parsed, Unparsable> {
     truncated.text = body.text_cut;
     truncated.html = body.html_cut;
     let pieces = body.text.as_deref().map(quote::split);
-    let piece = |text: &str| Some(text.trim_end().trim_start_matches('\n').to_owned()).filter(|t| !t.is_empty());
+    let piece =
+        |text: &str| Some(text.trim_end().trim_start_matches('\n').to_owned()).filter(|t| !t.is_empty());
     let mut parsed = Parsed {
         message_id: fields.first("message-id").and_then(|v| header::ids(v, 1).pop()),
-        in_reply_to: fields.all("in-reply-to").flat_map(|v| header::ids(v, limits.references)).take(limits.references).collect(),
+        in_reply_to: fields
+            .all("in-reply-to")
+            .flat_map(|v| header::ids(v, limits.references))
+            .take(limits.references)
+            .collect(),
         references: references(&tree, limits.references),
         from: fields.mailboxes("from", limits.recipients).0.into_iter().next(),
         sender: fields.mailboxes("sender", 1).0.pop(),
@@ -242,7 +266,11 @@ fn line_ends(raw: &[u8]) -> Cow<'_, [u8]> {
     let blank = raw.iter().take_while(|b| b.is_ascii_whitespace() || **b == 0).count();
     let raw = &raw[blank..];
     let cr_only = !raw.contains(&b'\n') && raw.contains(&b'\r');
-    if cr_only { raw.iter().map(|b| if *b == b'\r' { b'\n' } else { *b }).collect::<Vec<_>>().into() } else { raw.into() }
+    if cr_only {
+        raw.iter().map(|b| if *b == b'\r' { b'\n' } else { *b }).collect::<Vec<_>>().into()
+    } else {
+        raw.into()
+    }
 }
 
 fn references(tree: &Tree<'_>, max: usize) -> Vec<String> {
@@ -292,7 +320,11 @@ fn delivery_actions(tree: &Tree<'_>) -> Vec<String> {
     let Some(leaf) = status else { return Vec::new() };
     let content = leaf.head.encoding.decode(&leaf.body[..leaf.body.len().min(64 * 1024)]).into_owned();
     let content = String::from_utf8_lossy(&content).to_ascii_lowercase();
-    content.lines().filter_map(|line| line.strip_prefix("action:")).map(|value| value.trim().to_owned()).collect()
+    content
+        .lines()
+        .filter_map(|line| line.strip_prefix("action:"))
+        .map(|value| value.trim().to_owned())
+        .collect()
 }
 
 struct Body {
@@ -320,7 +352,8 @@ impl Body {
         self.text_cut |= plain_cut;
         self.html_cut |= html_cut;
         // Rendering HTML is by far the dearest step: it is done only where no text says the same.
-        let text = if plain.trim().is_empty() && !html.is_empty() { sanitise::text_from_html(&html) } else { plain };
+        let text =
+            if plain.trim().is_empty() && !html.is_empty() { sanitise::text_from_html(&html) } else { plain };
         if has_html {
             let piece = if html.is_empty() { format!("<div>{}</div>", escape(&text)) } else { html };
             self.html_cut |= join(&mut self.html, &piece, limits.html_bytes);
