@@ -110,10 +110,7 @@ mod tests {
         let seen: Vec<_> = log.into_steps().into_iter().map(|s| (s.name.as_str(), s.ok, s.detail)).collect();
         assert_eq!(
             seen,
-            vec![
-                ("resolve", true, "7 addresses".to_owned()),
-                ("connect", false, "refused".to_owned())
-            ]
+            vec![("resolve", true, "7 addresses".to_owned()), ("connect", false, "refused".to_owned())]
         );
     }
 }

@@ -215,11 +215,7 @@ pub async fn connect(
 ///
 /// # Errors
 /// [`NetError::Tls`] when the handshake fails, takes too long, or the certificate is not good.
-pub async fn secure(
-    endpoint: &Endpoint,
-    stream: Stream,
-    deadlines: &Deadlines,
-) -> Result<Stream, NetError> {
+pub async fn secure(endpoint: &Endpoint, stream: Stream, deadlines: &Deadlines) -> Result<Stream, NetError> {
     let failed = |reason: String| NetError::Tls { host: endpoint.host.clone(), reason };
     let Stream::Plain(socket) = stream else {
         return Ok(stream);
@@ -323,11 +319,7 @@ fn explain_certificate(problem: &CertificateError) -> String {
 }
 
 impl AsyncRead for Stream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
