@@ -289,7 +289,9 @@ impl FinalDot<'_> {
         };
         match answer {
             // Out of step: what this answers is anybody's guess.
-            Ok(reply) if (300..400).contains(&reply.code) => Outcome::Uncertain { how: Interruption::Garbled },
+            Ok(reply) if (300..400).contains(&reply.code) => {
+                Outcome::Uncertain { how: Interruption::Garbled }
+            }
             Ok(reply) => {
                 if !reply.is_closing() {
                     connection.state = State::Clean;
