@@ -1,6 +1,6 @@
 //! A certificate for `localhost` (and for no other name) and the authority that signed it, valid until 2120.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use postroom::mail::tls::Trust;
 use rustls::ServerConfig;
@@ -27,10 +27,13 @@ pub fn acceptor() -> TlsAcceptor {
 
 /// Believes the operating system's authorities only: to it, the fixture's certificate is a bad one.
 pub fn plain_trust() -> Trust {
-    Trust::new(None).unwrap()
+    // Reading the system's authorities takes longer than most tests.
+    static TRUST: LazyLock<Trust> = LazyLock::new(|| Trust::new(None).unwrap());
+    TRUST.clone()
 }
 
 /// Believes the fixture's authority too.
 pub fn fixture_trust() -> Trust {
-    Trust::new(Some(CA_PEM)).unwrap()
+    static TRUST: LazyLock<Trust> = LazyLock::new(|| Trust::new(Some(CA_PEM)).unwrap());
+    TRUST.clone()
 }
