@@ -12,4 +12,5 @@
 
 mod classes;
 mod events;
+mod mail_net;
 mod support;

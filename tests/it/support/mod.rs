@@ -2,6 +2,10 @@
 
 pub mod app;
 pub mod client;
+pub mod imap_server;
+pub mod line_io;
+pub mod smtp_sink;
+pub mod tls_fixture;
 
 pub use app::{Backend, TestApp};
 pub use client::{Client, Reply};
