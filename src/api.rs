@@ -20,6 +20,7 @@ pub use document::document;
 
 use crate::{
     access::guard::guard,
+    agents,
     app::App,
     classes, events,
     http::{
@@ -29,14 +30,20 @@ use crate::{
         observe::observe,
         problem::{Code, Problem},
     },
-    service,
+    queues, service,
 };
 
 /// Adds every operation of every feature.
 fn mount(config: &mut ServiceConfig<'_>) {
     config.configure(service::api::mount_root).service(scope::scope("/v1").configure(
         |v1: &mut ServiceConfig<'_>| {
-            v1.configure(service::api::mount).configure(classes::api::mount).configure(events::api::mount);
+            v1.configure(service::api::mount)
+                .configure(classes::api::mount)
+                .configure(events::api::mount)
+                .configure(agents::api::mount)
+                .configure(agents::groups::mount)
+                .configure(agents::skills::mount)
+                .configure(queues::api::mount);
         },
     ));
 }

@@ -2,3 +2,4 @@
 
 pub mod arrive;
 pub mod entity;
+pub mod leave;

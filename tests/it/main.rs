@@ -13,4 +13,5 @@
 mod classes;
 mod events;
 mod mail_net;
+mod queues;
 mod support;

@@ -1,0 +1,293 @@
+//! Operations on agents: their skills, capacity and state.
+
+use actix_web::{HttpResponse, get, patch, put, web};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter,
+    QueryOrder,
+};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_actix_web::service_config::ServiceConfig;
+
+use super::{
+    entity::{AgentState, agent, agent_skill, group_member, skill},
+    groups::Capacity,
+};
+use crate::{
+    access::entity::user,
+    app::App,
+    clock::Timestamp,
+    events::{self, NewEvent},
+    http::{Answer, Body, Caller, Code, IfMatch, PageQuery, Patch, Path, Problem, Query, caller::Role},
+    id::{GroupId, SkillId, UserId},
+};
+
+/// Adds the operations.
+pub fn mount(config: &mut ServiceConfig<'_>) {
+    config.service(list_agents).service(get_agent).service(update_agent).service(set_agent_state);
+}
+
+/// A skill of an agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SkillLevel {
+    /// The skill.
+    pub skill_id: SkillId,
+    /// How well, 1 (a little) to 10.
+    #[schema(minimum = 1, maximum = 10, examples(7))]
+    pub level: i32,
+}
+
+/// A user's agent side.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Agent {
+    /// The user's id.
+    pub id: UserId,
+    /// The login name.
+    #[schema(examples("anna"))]
+    pub username: String,
+    /// The name that others see.
+    #[schema(examples("Anna Weber"))]
+    pub display_name: String,
+    /// Whether the agent takes work.
+    pub state: AgentState,
+    /// Why not.
+    pub reason: Option<String>,
+    /// Since when the agent is in this state.
+    pub state_changed_at: Timestamp,
+    /// What the agent can do.
+    pub skills: Vec<SkillLevel>,
+    /// The agent's own capacity; none: the largest of the groups'.
+    pub capacity: Option<Capacity>,
+    /// The groups the agent is in.
+    pub group_ids: Vec<GroupId>,
+}
+
+/// The settings of an agent; agents are made with their user.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AgentSettingsCreate {
+    /// What the agent can do; replaces all skills.
+    #[serde(default)]
+    #[schema(max_items = 200)]
+    pub skills: Vec<SkillLevel>,
+    /// The agent's own capacity; null: the largest of the groups'.
+    #[serde(default)]
+    pub capacity: Option<Capacity>,
+}
+
+/// One page of agents.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AgentList {
+    /// The agents.
+    pub items: Vec<Agent>,
+    /// The cursor of the next page.
+    pub next_cursor: Option<String>,
+}
+
+/// Which agents to list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct AgentFilter {
+    /// Only agents in this state.
+    #[param(inline)]
+    state: Option<AgentState>,
+    /// Only members of this group.
+    group_id: Option<GroupId>,
+}
+
+/// The state that an agent is to be in.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AgentStateChange {
+    /// Whether the agent takes work.
+    pub state: AgentState,
+    /// Why not; for `not_ready`.
+    #[schema(max_length = 200, examples("lunch"))]
+    pub reason: Option<String>,
+    /// With `logged_off`: also give back the items that the agent is working on.
+    #[serde(default)]
+    #[schema(default = false)]
+    pub release: bool,
+}
+
+/// The agent as the API shows it.
+async fn show(db: &impl ConnectionTrait, row: agent::Model) -> Result<Agent, Problem> {
+    let person =
+        user::Entity::find_by_id(row.id).one(db).await?.ok_or_else(|| Problem::not_found("agent"))?;
+    let skills = agent_skill::Entity::find().filter(agent_skill::Column::AgentId.eq(row.id));
+    let skills = skills.order_by_asc(agent_skill::Column::SkillId).all(db).await?;
+    let groups = group_member::Entity::find().filter(group_member::Column::AgentId.eq(row.id));
+    let groups = groups.order_by_asc(group_member::Column::GroupId).all(db).await?;
+    Ok(Agent {
+        id: row.id,
+        username: person.username,
+        display_name: person.display_name,
+        state: row.state,
+        reason: row.reason,
+        state_changed_at: row.state_changed_at,
+        skills: skills
+            .into_iter()
+            .map(|row| SkillLevel { skill_id: row.skill_id, level: row.level })
+            .collect(),
+        capacity: row.capacity_email.zip(row.capacity_sms).map(|(email, sms)| Capacity { email, sms }),
+        group_ids: groups.into_iter().map(|row| row.group_id).collect(),
+    })
+}
+
+/// `me` or an agent's id.
+fn agent_of(path: &str, caller: &Caller) -> Result<UserId, Problem> {
+    let id = match path {
+        "me" => caller.agent_id()?,
+        id => id.parse().map_err(|_| Problem::new(Code::InvalidParameter, "id: an agent's id, or `me`"))?,
+    };
+    if caller.role == Role::Agent && Some(id) != caller.user_id() {
+        return Err(Problem::new(Code::NotYours, "agents see and change only themselves"));
+    }
+    Ok(id)
+}
+
+async fn find(db: &impl ConnectionTrait, id: UserId) -> Result<agent::Model, Problem> {
+    agent::Entity::find_by_id(id).one(db).await?.ok_or_else(|| Problem::not_found("agent"))
+}
+
+/// List agents.
+#[utoipa::path(tag = "agents", params(PageQuery, AgentFilter),
+    responses((status = 200, description = "One page.", body = AgentList)))]
+#[get("/agents")]
+pub async fn list_agents(
+    app: web::Data<App>,
+    page: Query<PageQuery>,
+    filter: Query<AgentFilter>,
+) -> Result<HttpResponse, Problem> {
+    let mut select = agent::Entity::find();
+    if let Some(state) = filter.0.state {
+        select = select.filter(agent::Column::State.eq(state));
+    }
+    if let Some(group) = filter.0.group_id {
+        let members = group_member::Entity::find()
+            .filter(group_member::Column::GroupId.eq(group))
+            .all(app.db.read())
+            .await?;
+        select = select.filter(agent::Column::Id.is_in(members.into_iter().map(|row| row.agent_id)));
+    }
+    let found = page.0.fetch(app.db.read(), select, agent::Column::Id, None).await?;
+    let mut items = Vec::with_capacity(found.items.len());
+    for row in found.items {
+        items.push(show(app.db.read(), row).await?);
+    }
+    Ok(HttpResponse::Ok().json(AgentList { items, next_cursor: found.next_cursor }))
+}
+
+/// Read one agent; `me` is the caller.
+#[utoipa::path(tag = "agents", params(("id" = String, Path, max_length = 36, description = "An agent's id, or `me`.")),
+    responses((status = 200, description = "The agent.", body = Agent, headers(("ETag" = String)))))]
+#[get("/agents/{id}")]
+pub async fn get_agent(
+    app: web::Data<App>,
+    caller: Caller,
+    id: Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let row = find(app.db.read(), agent_of(&id, &caller)?).await?;
+    let version = row.version;
+    Ok(Answer::ok(&show(app.db.read(), row).await?)?.versioned(version).into_response())
+}
+
+/// Change an agent's skills and capacity.
+#[utoipa::path(tag = "agents", params(("id" = UserId, Path)),
+    request_body(content = ref("#/components/schemas/AgentSettingsPatch"), content_type = "application/merge-patch+json"),
+    responses((status = 200, description = "The changed agent.", body = Agent, headers(("ETag" = String)))))]
+#[patch("/agents/{id}")]
+pub async fn update_agent(
+    app: web::Data<App>,
+    id: Path<UserId>,
+    if_match: IfMatch,
+    patch: Patch<AgentSettingsCreate>,
+) -> Result<HttpResponse, Problem> {
+    let (now, tx) = (app.clock.now(), app.db.begin().await?);
+    let row = find(&*tx, *id).await?;
+    if_match.check(row.version)?;
+    let version = row.version;
+    let shown = show(&*tx, row).await?;
+    let wanted = patch.apply(&AgentSettingsCreate { skills: shown.skills, capacity: shown.capacity })?;
+    replace_skills(&tx, *id, &wanted.skills).await?;
+    let change = agent::ActiveModel {
+        capacity_email: Set(wanted.capacity.map(|capacity| capacity.email)),
+        capacity_sms: Set(wanted.capacity.map(|capacity| capacity.sms)),
+        version: Set(version + 1),
+        updated_at: Set(now),
+        ..Default::default()
+    };
+    let guarded = agent::Entity::update_many().set(change).filter(agent::Column::Id.eq(*id));
+    let guarded = guarded.filter(agent::Column::Version.eq(version));
+    let row = guarded.exec_with_returning(&*tx).await?.pop().ok_or(DbErr::RecordNotUpdated)?;
+    let shown = show(&*tx, row).await?;
+    events::append(&tx, now, vec![NewEvent::new("agent.updated", id.uuid(), &shown).for_agent(*id)]).await?;
+    tx.commit().await?;
+    Ok(Answer::ok(&shown)?.versioned(version + 1).into_response())
+}
+
+async fn replace_skills(
+    tx: &DatabaseTransaction,
+    agent: UserId,
+    wanted: &[SkillLevel],
+) -> Result<(), Problem> {
+    agent_skill::Entity::delete_many().filter(agent_skill::Column::AgentId.eq(agent)).exec(tx).await?;
+    for (index, SkillLevel { skill_id, level }) in wanted.iter().enumerate() {
+        let pointer = format!("/skills/{index}/skill_id");
+        if wanted[..index].iter().any(|other| other.skill_id == *skill_id) {
+            return Err(Problem::invalid(pointer, "not_unique", "the skill is named twice"));
+        }
+        if skill::Entity::find_by_id(*skill_id).one(tx).await?.is_none() {
+            return Err(Problem::unknown_reference(&pointer, "skill"));
+        }
+        let row =
+            agent_skill::ActiveModel { agent_id: Set(agent), skill_id: Set(*skill_id), level: Set(*level) };
+        agent_skill::Entity::insert(row).exec_without_returning(tx).await?;
+    }
+    Ok(())
+}
+
+/// Set whether an agent takes work; `me` is the caller.
+///
+/// Becoming `not_ready` or `logged_off` takes back pending offers. Items in work stay with the agent unless
+/// `logged_off` says `release`.
+#[utoipa::path(tag = "agents", params(("id" = String, Path, max_length = 36, description = "An agent's id, or `me`.")),
+    request_body = AgentStateChange, responses((status = 200, description = "The agent.", body = Agent)))]
+#[put("/agents/{id}/state")]
+pub async fn set_agent_state(
+    app: web::Data<App>,
+    caller: Caller,
+    id: Path<String>,
+    body: Body<AgentStateChange>,
+) -> Result<HttpResponse, Problem> {
+    let id = agent_of(&id, &caller)?;
+    let (now, tx) = (app.clock.now(), app.db.begin().await?);
+    let row = find(&*tx, id).await?;
+    let AgentStateChange { state, reason, release } = body.0;
+    let mut change = agent::ActiveModel {
+        state: Set(state),
+        reason: Set(reason.filter(|_| state == AgentState::NotReady)),
+        version: Set(row.version + 1),
+        updated_at: Set(now),
+        ..Default::default()
+    };
+    if row.state != state {
+        change.state_changed_at = Set(now);
+        if state == AgentState::Ready {
+            change.idle_since = Set(now);
+        }
+    }
+    let guarded = agent::Entity::update_many().set(change).filter(agent::Column::Id.eq(id));
+    let guarded = guarded.filter(agent::Column::Version.eq(row.version));
+    let row = guarded.exec_with_returning(&*tx).await?.pop().ok_or(DbErr::RecordNotUpdated)?;
+    if state != AgentState::Ready {
+        crate::work::leave::agent_left(&tx, id, now, release && state == AgentState::LoggedOff).await?;
+    }
+    let shown = show(&*tx, row).await?;
+    let data = serde_json::json!({ "agent_id": id, "state": state, "reason": shown.reason });
+    events::append(&tx, now, vec![NewEvent::new("agent.state_changed", id.uuid(), &data).for_agent(id)])
+        .await?;
+    tx.commit().await?;
+    Ok(HttpResponse::Ok().json(shown))
+}
