@@ -165,7 +165,7 @@ impl Connection {
     pub async fn reset(&mut self) -> Result<(), SmtpError> {
         let limit = self.timeouts.command;
         let reply = self.exchange(Verb::Rset, "RSET", limit).await?;
-        self.expect_positive(Verb::Rset, reply)?;
+        expect_positive(Verb::Rset, reply)?;
         self.state = State::Clean;
         Ok(())
     }
@@ -186,8 +186,8 @@ impl Connection {
     /// Says QUIT and ends the connection; how the relay answers does not matter.
     pub async fn quit(mut self) {
         if self.is_usable() {
-            let limit = self.timeouts.command;
-            // The conversation is over whatever comes.
+            // The conversation is over whatever comes, and nobody should wait long for a goodbye.
+            let limit = self.timeouts.command.min(Duration::from_secs(5));
             let _ = self.exchange(Verb::Quit, "QUIT", limit).await;
         }
     }
@@ -231,7 +231,7 @@ impl Connection {
         }
         let limit = self.timeouts.command;
         let reply = self.exchange(Verb::Tls, "STARTTLS", limit).await?;
-        self.expect_positive(Verb::Tls, reply)
+        expect_positive(Verb::Tls, reply)
     }
 
     /// What is left once the stream is as it should be: greeting, EHLO, login.
@@ -258,7 +258,7 @@ impl Connection {
     async fn greeting(&mut self) -> Result<(), SmtpError> {
         let limit = self.timeouts.greeting;
         let reply = self.answer(Verb::Connect, limit).await?;
-        self.expect_positive(Verb::Connect, reply)
+        expect_positive(Verb::Connect, reply)
     }
 
     /// Says EHLO, or HELO to a server that does not know it (RFC 5321 §3.2), and gives the server's name.
@@ -271,7 +271,7 @@ impl Connection {
             self.note(Verb::Ehlo, &raw.into_reply());
             let reply = self.exchange(Verb::Ehlo, &format!("HELO {name}"), limit).await?;
             let server = reply.text.clone();
-            self.expect_positive(Verb::Ehlo, reply)?;
+            expect_positive(Verb::Ehlo, reply)?;
             self.extensions = Extensions::default();
             return Ok(server);
         }
@@ -279,7 +279,7 @@ impl Connection {
         let server = raw.lines.first().cloned().unwrap_or_default();
         let reply = Reply { code: raw.code, enhanced: None, text: server.clone() };
         self.note(Verb::Ehlo, &reply);
-        self.expect_positive(Verb::Ehlo, reply)?;
+        expect_positive(Verb::Ehlo, reply)?;
         Ok(server)
     }
 
@@ -325,11 +325,7 @@ impl Connection {
         }
     }
 
-    /// A negative reply as an error; 421 also ends the connection.
-    pub(super) fn expect_positive(&mut self, at: Verb, reply: Reply) -> Result<(), SmtpError> {
-        if reply.is_positive() { Ok(()) } else { Err(SmtpError::Refused { at, reply }) }
-    }
-
+    /// Puts a reply into the transcript; 421 also ends the connection.
     pub(super) fn note(&mut self, verb: Verb, reply: &Reply) {
         if reply.is_closing() {
             self.state = State::Unusable;
@@ -357,6 +353,11 @@ impl Connection {
         self.transcript.note(at, "no answer in time");
         SmtpError::Timeout { at }
     }
+}
+
+/// A negative reply as an error.
+fn expect_positive(at: Verb, reply: Reply) -> Result<(), SmtpError> {
+    if reply.is_positive() { Ok(()) } else { Err(SmtpError::Refused { at, reply }) }
 }
 
 fn is_helo_name(name: &str) -> bool {

@@ -119,6 +119,11 @@ async fn an_open_folder_is_described_and_a_missing_one_named() {
     assert!(matches!(error, ImapError::FolderMissing { ref folder, .. } if folder == "Nowhere"), "{error}");
     assert!(!session.is_broken());
 
+    server.behave(|behaviour| behaviour.refuse = Some(("EXAMINE", "[UNAVAILABLE] the disk is away")));
+    let error = session.select("INBOX", Access::ReadOnly).await.unwrap_err();
+    assert!(error.code() == "refused" && !error.needs_administrator(), "{error}");
+    server.behave(|behaviour| behaviour.refuse = None);
+
     server.renumber("INBOX");
     assert_eq!(session.select("INBOX", Access::ReadOnly).await.unwrap().uid_validity, 1001);
 }
