@@ -74,6 +74,9 @@ pub struct Connection {
     pub(super) transcript: Transcript,
     pub(super) state: State,
     pub(super) messages: u32,
+    /// A reply is still to come. It stays set when the caller drops a call half-way: the next reply would then
+    /// belong to another command.
+    in_flight: bool,
     used: Instant,
 }
 
@@ -123,6 +126,7 @@ impl Connection {
             transcript,
             state: State::Clean,
             messages: 0,
+            in_flight: false,
             used: Instant::now(),
         };
         if endpoint.security == Security::Starttls {
@@ -149,7 +153,7 @@ impl Connection {
     /// Whether another message can be tried on this connection.
     #[must_use]
     pub fn is_usable(&self) -> bool {
-        self.state != State::Unusable
+        self.state != State::Unusable && !self.in_flight
     }
 
     /// Whether nothing was said for longer than `limit`, so that the relay has probably hung up.
@@ -218,9 +222,16 @@ impl Connection {
             Ok(stream) => BufReader::new(stream),
             Err(error) => return Err(ConnectFailed { error, steps: transcript.take() }),
         };
-        let used = Instant::now();
-        let extensions = Extensions::default();
-        Ok(Self { io, timeouts, extensions, transcript, state: State::Clean, messages: 0, used })
+        Ok(Self {
+            io,
+            timeouts,
+            extensions: Extensions::default(),
+            transcript,
+            state: State::Clean,
+            messages: 0,
+            in_flight: false,
+            used: Instant::now(),
+        })
     }
 
     async fn ask_starttls(&mut self, helo_name: &str) -> Result<(), SmtpError> {
@@ -303,7 +314,9 @@ impl Connection {
 
     /// Reads a reply that the caller puts into the transcript itself.
     pub(super) async fn raw_answer(&mut self, verb: Verb, limit: Duration) -> Result<RawReply, SmtpError> {
+        self.in_flight = true;
         let read = timeout(limit, read_reply(&mut self.io)).await;
+        self.in_flight = read.as_ref().map_or(true, Result::is_err);
         self.used = Instant::now();
         match read {
             Ok(Ok(raw)) => Ok(raw),
@@ -314,6 +327,7 @@ impl Connection {
 
     /// Writes and flushes, within `limit`.
     pub(super) async fn write(&mut self, verb: Verb, bytes: &[u8], limit: Duration) -> Result<(), SmtpError> {
+        self.in_flight = true;
         let sent = timeout(limit, async {
             self.io.write_all(bytes).await?;
             self.io.flush().await
