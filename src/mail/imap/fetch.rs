@@ -105,6 +105,8 @@ impl Session {
         let Some(first) = uid.checked_add(1) else {
             return Ok(Vec::new());
         };
+        // What is announced from here on may not be in this list.
+        self.wire.grew = false;
         let mut listed = self.list(&format!("{first}:*")).await?;
         // `n:*` gives the last message even when its UID is below n (RFC 3501 §6.4.8).
         listed.retain(|message| message.uid > uid);
@@ -122,7 +124,6 @@ impl Session {
     /// Lists the messages of a UID set.
     pub(super) async fn list(&mut self, set: &str) -> Result<Vec<Listed>, ImapError> {
         const DURING: &str = "a list of messages";
-        self.wire.grew = false;
         let total = (Budget::SMALL.total + u64::from(self.wire.exists) * LIST_ENTRY).min(LIST_LIMIT);
         let line = format!("UID FETCH {set} (UID RFC822.SIZE FLAGS INTERNALDATE)");
         let budget = Budget { total, ..Budget::SMALL };
