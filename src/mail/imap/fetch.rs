@@ -13,6 +13,8 @@ use super::{ImapError, Timeouts};
 const RESPONSE_OVERHEAD: u64 = 1024;
 /// What one line of a list needs, in bytes, with keywords by the dozen.
 const LIST_ENTRY: u64 = 4096;
+/// The longest list, whatever number of messages the server claims to hold.
+const LIST_LIMIT: u64 = 1 << 30;
 
 /// A message as the folder lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,6 +105,8 @@ impl Session {
         let Some(first) = uid.checked_add(1) else {
             return Ok(Vec::new());
         };
+        // What is announced from here on may not be in this list.
+        self.wire.grew = false;
         let mut listed = self.list(&format!("{first}:*")).await?;
         // `n:*` gives the last message even when its UID is below n (RFC 3501 §6.4.8).
         listed.retain(|message| message.uid > uid);
@@ -120,8 +124,7 @@ impl Session {
     /// Lists the messages of a UID set.
     pub(super) async fn list(&mut self, set: &str) -> Result<Vec<Listed>, ImapError> {
         const DURING: &str = "a list of messages";
-        self.wire.grew = false;
-        let total = Budget::SMALL.total + u64::from(self.wire.exists) * LIST_ENTRY;
+        let total = (Budget::SMALL.total + u64::from(self.wire.exists) * LIST_ENTRY).min(LIST_LIMIT);
         let line = format!("UID FETCH {set} (UID RFC822.SIZE FLAGS INTERNALDATE)");
         let budget = Budget { total, ..Budget::SMALL };
         let command = Command { budget, ..Command::new(DURING, &line, self.timeouts.transfer) };
@@ -137,8 +140,8 @@ impl Session {
         Ok(listed)
     }
 
-    /// Fetches one batch with `BODY.PEEK[]`, which leaves `\Seen` alone. A message that is gone is not in the
-    /// answer. A literal above `limits.message_bytes` ends the session with [`ImapError::TooLarge`]: fetch the
+    /// Fetches one batch with `BODY.PEEK[]`, which leaves `\Seen` alone, in the order of their UIDs. A message
+    /// that is gone is not in the answer. A literal above `limits.message_bytes` ends the session with [`ImapError::TooLarge`]: fetch the
     /// batch's messages one by one then, to find the one that lies about its size.
     ///
     /// # Errors
@@ -156,6 +159,8 @@ impl Session {
             self.fetch_set(&line, budget, &mut fetched).await?;
         }
         fetched.retain(|message| uids.contains(&message.uid));
+        fetched.sort_unstable_by_key(|message| message.uid);
+        fetched.dedup_by_key(|message| message.uid);
         Ok(fetched)
     }
 

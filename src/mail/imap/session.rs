@@ -85,10 +85,12 @@ impl Session {
     /// Opens a folder.
     ///
     /// # Errors
-    /// [`ImapError::FolderMissing`] when the server says NO.
+    /// [`ImapError::FolderMissing`] when the server says NO, unless it says that this will pass.
     pub async fn select(&mut self, folder: &str, access: Access) -> Result<Selected, ImapError> {
         let verb = if access == Access::ReadWrite { "SELECT" } else { "EXAMINE" };
-        let line = format!("{verb} {}", folder_argument(folder)?);
+        // Without the parameter most servers keep the modification sequence to themselves (RFC 7162 §3.1.8).
+        let condstore = if self.offers("CONDSTORE") { " (CONDSTORE)" } else { "" };
+        let line = format!("{verb} {}{condstore}", folder_argument(folder)?);
         let (mut uid_validity, mut uid_next, mut highest_modseq) = (None, None, None);
         self.wire.exists = 0;
         let command = Command::new(verb, &line, self.timeouts.command);
@@ -103,9 +105,10 @@ impl Session {
             }
         });
         let done = done.await?;
-        if !done.ok {
+        if !done.ok && !is_passing(&done) {
             return Err(ImapError::FolderMissing { folder: folder.to_owned(), reason: done.text });
         }
+        done.ok(verb)?;
         self.wire.grew = false;
         let missing = || ImapError::Protocol {
             during: verb,
@@ -138,6 +141,8 @@ impl Session {
     /// # Errors
     /// When the server did not answer properly, which may be ignored.
     pub async fn logout(mut self) -> Result<(), ImapError> {
+        // Nobody should wait long for a goodbye.
+        self.timeouts.command = self.timeouts.command.min(Duration::from_secs(5));
         self.simple(LOGOUT).await
     }
 
@@ -261,13 +266,17 @@ async fn authenticate(
     wire.run(command, |_| {}).await
 }
 
-/// RFC 5530 names the cases in which the credentials are not at fault.
 fn refused(done: Done) -> ImapError {
-    let passing = ["[UNAVAILABLE]", "[INUSE]", "[LIMIT]", "[SERVERBUG]"];
-    let text = done.text.to_ascii_uppercase();
-    if done.bad || passing.iter().any(|code| text.contains(code)) {
+    if is_passing(&done) {
         ImapError::AuthUnavailable { reason: done.text }
     } else {
         ImapError::AuthRejected { reason: done.text }
     }
+}
+
+/// Whether a refusal is the server's trouble and not the account's (RFC 5530), so that time may cure it.
+fn is_passing(done: &Done) -> bool {
+    let passing = ["[UNAVAILABLE]", "[INUSE]", "[LIMIT]", "[SERVERBUG]"];
+    let text = done.text.to_ascii_uppercase();
+    done.bad || passing.iter().any(|code| text.contains(code))
 }

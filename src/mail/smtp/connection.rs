@@ -74,6 +74,9 @@ pub struct Connection {
     pub(super) transcript: Transcript,
     pub(super) state: State,
     pub(super) messages: u32,
+    /// A reply is still to come. It stays set when the caller drops a call half-way: the next reply would then
+    /// belong to another command.
+    in_flight: bool,
     used: Instant,
 }
 
@@ -123,6 +126,7 @@ impl Connection {
             transcript,
             state: State::Clean,
             messages: 0,
+            in_flight: false,
             used: Instant::now(),
         };
         if endpoint.security == Security::Starttls {
@@ -149,7 +153,7 @@ impl Connection {
     /// Whether another message can be tried on this connection.
     #[must_use]
     pub fn is_usable(&self) -> bool {
-        self.state != State::Unusable
+        self.state != State::Unusable && !self.in_flight
     }
 
     /// Whether nothing was said for longer than `limit`, so that the relay has probably hung up.
@@ -165,7 +169,7 @@ impl Connection {
     pub async fn reset(&mut self) -> Result<(), SmtpError> {
         let limit = self.timeouts.command;
         let reply = self.exchange(Verb::Rset, "RSET", limit).await?;
-        self.expect_positive(Verb::Rset, reply)?;
+        expect_positive(Verb::Rset, reply)?;
         self.state = State::Clean;
         Ok(())
     }
@@ -186,8 +190,8 @@ impl Connection {
     /// Says QUIT and ends the connection; how the relay answers does not matter.
     pub async fn quit(mut self) {
         if self.is_usable() {
-            let limit = self.timeouts.command;
-            // The conversation is over whatever comes.
+            // The conversation is over whatever comes, and nobody should wait long for a goodbye.
+            let limit = self.timeouts.command.min(Duration::from_secs(5));
             let _ = self.exchange(Verb::Quit, "QUIT", limit).await;
         }
     }
@@ -218,9 +222,16 @@ impl Connection {
             Ok(stream) => BufReader::new(stream),
             Err(error) => return Err(ConnectFailed { error, steps: transcript.take() }),
         };
-        let used = Instant::now();
-        let extensions = Extensions::default();
-        Ok(Self { io, timeouts, extensions, transcript, state: State::Clean, messages: 0, used })
+        Ok(Self {
+            io,
+            timeouts,
+            extensions: Extensions::default(),
+            transcript,
+            state: State::Clean,
+            messages: 0,
+            in_flight: false,
+            used: Instant::now(),
+        })
     }
 
     async fn ask_starttls(&mut self, helo_name: &str) -> Result<(), SmtpError> {
@@ -231,7 +242,7 @@ impl Connection {
         }
         let limit = self.timeouts.command;
         let reply = self.exchange(Verb::Tls, "STARTTLS", limit).await?;
-        self.expect_positive(Verb::Tls, reply)
+        expect_positive(Verb::Tls, reply)
     }
 
     /// What is left once the stream is as it should be: greeting, EHLO, login.
@@ -258,7 +269,7 @@ impl Connection {
     async fn greeting(&mut self) -> Result<(), SmtpError> {
         let limit = self.timeouts.greeting;
         let reply = self.answer(Verb::Connect, limit).await?;
-        self.expect_positive(Verb::Connect, reply)
+        expect_positive(Verb::Connect, reply)
     }
 
     /// Says EHLO, or HELO to a server that does not know it (RFC 5321 §3.2), and gives the server's name.
@@ -271,7 +282,7 @@ impl Connection {
             self.note(Verb::Ehlo, &raw.into_reply());
             let reply = self.exchange(Verb::Ehlo, &format!("HELO {name}"), limit).await?;
             let server = reply.text.clone();
-            self.expect_positive(Verb::Ehlo, reply)?;
+            expect_positive(Verb::Ehlo, reply)?;
             self.extensions = Extensions::default();
             return Ok(server);
         }
@@ -279,7 +290,7 @@ impl Connection {
         let server = raw.lines.first().cloned().unwrap_or_default();
         let reply = Reply { code: raw.code, enhanced: None, text: server.clone() };
         self.note(Verb::Ehlo, &reply);
-        self.expect_positive(Verb::Ehlo, reply)?;
+        expect_positive(Verb::Ehlo, reply)?;
         Ok(server)
     }
 
@@ -303,7 +314,9 @@ impl Connection {
 
     /// Reads a reply that the caller puts into the transcript itself.
     pub(super) async fn raw_answer(&mut self, verb: Verb, limit: Duration) -> Result<RawReply, SmtpError> {
+        self.in_flight = true;
         let read = timeout(limit, read_reply(&mut self.io)).await;
+        self.in_flight = read.as_ref().map_or(true, Result::is_err);
         self.used = Instant::now();
         match read {
             Ok(Ok(raw)) => Ok(raw),
@@ -314,6 +327,7 @@ impl Connection {
 
     /// Writes and flushes, within `limit`.
     pub(super) async fn write(&mut self, verb: Verb, bytes: &[u8], limit: Duration) -> Result<(), SmtpError> {
+        self.in_flight = true;
         let sent = timeout(limit, async {
             self.io.write_all(bytes).await?;
             self.io.flush().await
@@ -325,11 +339,7 @@ impl Connection {
         }
     }
 
-    /// A negative reply as an error; 421 also ends the connection.
-    pub(super) fn expect_positive(&mut self, at: Verb, reply: Reply) -> Result<(), SmtpError> {
-        if reply.is_positive() { Ok(()) } else { Err(SmtpError::Refused { at, reply }) }
-    }
-
+    /// Puts a reply into the transcript; 421 also ends the connection.
     pub(super) fn note(&mut self, verb: Verb, reply: &Reply) {
         if reply.is_closing() {
             self.state = State::Unusable;
@@ -357,6 +367,11 @@ impl Connection {
         self.transcript.note(at, "no answer in time");
         SmtpError::Timeout { at }
     }
+}
+
+/// A negative reply as an error.
+fn expect_positive(at: Verb, reply: Reply) -> Result<(), SmtpError> {
+    if reply.is_positive() { Ok(()) } else { Err(SmtpError::Refused { at, reply }) }
 }
 
 fn is_helo_name(name: &str) -> bool {

@@ -229,7 +229,7 @@ impl Connection {
     }
 
     async fn first_words(&mut self, line: &str) -> Result<Reply, SmtpError> {
-        if self.state == State::Unusable {
+        if !self.is_usable() {
             let reason = "it was not usable any more".to_owned();
             return Err(SmtpError::Closed { at: Verb::Mail, reason });
         }

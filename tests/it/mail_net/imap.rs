@@ -119,6 +119,11 @@ async fn an_open_folder_is_described_and_a_missing_one_named() {
     assert!(matches!(error, ImapError::FolderMissing { ref folder, .. } if folder == "Nowhere"), "{error}");
     assert!(!session.is_broken());
 
+    server.behave(|behaviour| behaviour.refuse = Some(("EXAMINE", "[UNAVAILABLE] the disk is away")));
+    let error = session.select("INBOX", Access::ReadOnly).await.unwrap_err();
+    assert!(error.code() == "refused" && !error.needs_administrator(), "{error}");
+    server.behave(|behaviour| behaviour.refuse = None);
+
     server.renumber("INBOX");
     assert_eq!(session.select("INBOX", Access::ReadOnly).await.unwrap().uid_validity, 1001);
 }
@@ -244,12 +249,18 @@ async fn idle_ends_when_mail_arrives_and_the_session_goes_on() {
 
 #[tokio::test]
 async fn mail_announced_before_idle_is_not_slept_through() {
-    let (server, mut session) = with_mail(ImapBehaviour::default(), 1).await;
-    server.append("INBOX", b"new");
-    session.mark_seen(&[1]).await.unwrap();
-    assert!(session.noop().await.unwrap());
-    let event = session.idle(LONG, &CancellationToken::new()).await.unwrap();
-    assert_eq!((event, server.commands("IDLE")), (IdleEvent::NewMail, 0));
+    for behaviour in [ImapBehaviour::default(), ImapBehaviour::default().without("MOVE")] {
+        let (server, mut session) = with_mail(behaviour, 2).await;
+        server.append("INBOX", b"new");
+        assert!(session.noop().await.unwrap());
+        session.mark_seen(&[1]).await.unwrap();
+        session.move_to(&[1], "Archive").await.unwrap();
+        let event = session.idle(LONG, &CancellationToken::new()).await.unwrap();
+        assert_eq!((event, server.commands("IDLE")), (IdleEvent::NewMail, 0));
+        assert_eq!(session.list_after(2).await.unwrap().len(), 1);
+        let event = session.idle(Duration::from_millis(1), &CancellationToken::new()).await.unwrap();
+        assert_eq!(event, IdleEvent::Timeout);
+    }
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ async fn session(server: &ImapServer, timeouts: Timeouts) -> Session {
 
 /// Deadlines that are over soon, for servers that never answer.
 fn short() -> Timeouts {
-    Timeouts { stall: Duration::from_millis(100), ..Timeouts::default() }
+    Timeouts { stall: Duration::from_millis(500), ..Timeouts::default() }
 }
 
 async fn fetch_with(fault: FetchFault) -> (Result<Vec<Fetched>, ImapError>, Session) {

@@ -6,7 +6,7 @@ use postroom::mail::oauth::{Grant, OauthError, Token, TokenRequest, fetch_token}
 use tokio::net::TcpListener;
 
 use crate::support::line_io::LineIo;
-use crate::support::tls_fixture::plain_trust;
+use crate::support::tls_fixture::{acceptor, fixture_trust, plain_trust};
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -23,7 +23,10 @@ fn request(listener: &TcpListener, grant: Grant) -> TokenRequest {
 /// Answers one request and gives the form that it brought.
 async fn answer_once(listener: &TcpListener, status: &str, body: &str) -> Vec<(String, String)> {
     let (socket, _) = listener.accept().await.unwrap();
-    let mut io = LineIo::new(socket);
+    answer(LineIo::new(socket), status, body).await
+}
+
+async fn answer(mut io: LineIo, status: &str, body: &str) -> Vec<(String, String)> {
     let mut length = 0;
     while let Some(line) = io.line().await.unwrap().filter(|line| !line.is_empty()) {
         if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
@@ -78,6 +81,24 @@ async fn a_revoked_grant_is_told_from_a_server_that_is_down() {
     assert!(token.unwrap_err().is_temporary());
     let (token, _) = ask(Grant::ClientCredentials, "200 OK", "<html>").await;
     assert!(token.unwrap_err().is_temporary());
+}
+
+#[tokio::test]
+async fn the_token_server_must_show_a_good_certificate() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut request = request(&listener, Grant::ClientCredentials);
+    request.token_url = format!("https://localhost:{}/token", listener.local_addr().unwrap().port());
+    let serve = async || {
+        let (socket, _) = listener.accept().await.unwrap();
+        let io = LineIo::new(socket).secure(&acceptor()).await.ok()?;
+        Some(answer(io, "200 OK", r#"{"access_token":"T"}"#).await)
+    };
+    let trusting = fixture_trust();
+    let (token, form) = tokio::join!(fetch_token(&request, &trusting, DEADLINE), serve());
+    assert_eq!((token.unwrap().access_token.as_str(), form.is_some()), ("T", true));
+    let doubting = plain_trust();
+    let (token, form) = tokio::join!(fetch_token(&request, &doubting, DEADLINE), serve());
+    assert!(token.unwrap_err().is_temporary() && form.is_none());
 }
 
 #[tokio::test]

@@ -129,6 +129,23 @@ async fn a_command_that_is_never_answered_took_nothing() {
 }
 
 #[tokio::test]
+async fn a_send_given_up_half_way_makes_the_connection_useless() {
+    for stage in [Stage::Mail, Stage::Rcpt, Stage::Data, Stage::Dot] {
+        let sink = SmtpSink::start(Behaviour::with(Rule::at(stage, Act::Late).times(1))).await;
+        let mut connection = connect(&sink).await;
+        tokio::select! {
+            report = send(&mut connection, &["a@example.org"]) => panic!("{report:?}"),
+            () = sink.wait_until_late() => {}
+        }
+        assert!(!connection.is_usable(), "{stage:?}");
+        // The answer comes after all, and must not be taken for the next message's.
+        sink.release();
+        let report = send(&mut connection, &["b@example.org"]).await;
+        assert!(!matches!(report.outcome, Outcome::Accepted { .. }), "{report:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_answer_to_the_dot_that_makes_no_sense_is_uncertain() {
     for nonsense in ["354 go on", "what?"] {
         let (report, _sink, connection) = send_with(Rule::at(Stage::Dot, Act::Reply(nonsense))).await;
