@@ -19,7 +19,7 @@ use crate::{access::matrix::Access, http::problem::ProblemBody};
         contact(name = "Postroom"),
     ),
     servers((url = "/", description = "This server")),
-    components(schemas(ProblemBody)),
+    components(schemas(ProblemBody, AgentSettingsCreate)),
     tags(
         (name = "service", description = "Is it alive, is it ready, what can go wrong."),
         (name = "access", description = "Logging in, users, API keys, the audit log."),
