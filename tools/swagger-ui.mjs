@@ -53,7 +53,8 @@ async function authorize(page, user, password) {
   await form.locator('#oauth_username, input[name=username]').first().fill(user);
   await form.locator('#oauth_password, input[name=password]').first().fill(password);
   await form.locator('button.authorize').click();
-  await form.locator('button', { hasText: 'Logout' }).waitFor();
+  // The form is replaced once the login has worked.
+  await page.locator('.modal-ux .auth-container button', { hasText: 'Logout' }).waitFor();
   await page.locator('.modal-ux .btn-done').click();
 }
 
