@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 use utoipa_actix_web::AppExt;
 
-use crate::{access::matrix::Access, http::problem::ProblemBody};
+use crate::{access::matrix::Access, agents::api::AgentSettingsCreate, http::problem::ProblemBody};
 
 #[derive(OpenApi)]
 #[openapi(
