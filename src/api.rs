@@ -114,12 +114,14 @@ pub async fn run(
     listener: std::net::TcpListener,
     metrics: PrometheusHandle,
 ) -> anyhow::Result<ExitCode> {
+    let address = format!("http://{}", listener.local_addr()?);
     let server = serve(&app, listener, metrics)?;
     let handle = server.handle();
     app.start();
     let stopping = app.clone();
     app.tasks.spawn("signals", async move { watch_signals(&stopping).await });
     let serving = actix_web::rt::spawn(server);
+    tracing::info!(url = %address, "listening");
     app.shutdown.stopping().await;
     let drained = async {
         tokio::join!(handle.stop(true), app.stop());

@@ -202,7 +202,8 @@ impl Config {
         match file {
             Some(path) if !path.exists() => return Err(ConfigError::NoFile(path)),
             Some(path) => figment = figment.merge(Toml::file_exact(path)),
-            None => figment = figment.merge(Toml::file_exact(DEFAULT_FILE)),
+            None if PathBuf::from(DEFAULT_FILE).exists() => figment = figment.merge(Toml::file_exact(DEFAULT_FILE)),
+            None => {}
         }
         let url = Env::raw().only(&["DATABASE_URL"]).map(|_| "database.url".into());
         Self::extract(figment.merge(url).merge(Env::prefixed("POSTROOM__").split("__")))

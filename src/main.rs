@@ -55,6 +55,8 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         return print(&serde_json::to_string_pretty(&config)?);
     }
     telemetry::start_logs(&config.log).context("log.level")?;
+    // A provider that was installed before is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     actix_web::rt::System::new().block_on(async move {
         match arguments.command {
             Command::Migrate => {

@@ -10,8 +10,12 @@
     missing_docs
 )]
 
+mod architecture;
 mod classes;
 mod events;
 mod mail_net;
+mod migrations;
+mod openapi;
+mod process;
 mod queues;
 mod support;

@@ -153,7 +153,7 @@ impl Drop for TestApp {
 }
 
 /// A migrated database of the test's own, copied from one that is migrated once.
-async fn fresh_database(backend: Backend, dir: &Path) -> String {
+pub async fn fresh_database(backend: Backend, dir: &Path) -> String {
     static SQLITE: OnceCell<TempDir> = OnceCell::const_new();
     static POSTGRES: OnceCell<String> = OnceCell::const_new();
     match backend {
