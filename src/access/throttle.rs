@@ -48,12 +48,14 @@ impl Attempt {
     /// # Errors
     /// Whatever the database says.
     pub async fn succeed(&self, tx: &DatabaseTransaction) -> Result<(), DbErr> {
-        let backend = tx.get_database_backend();
-        let forget = "DELETE FROM login_failures WHERE subject = $1";
-        tx.execute_raw(Statement::from_sql_and_values(backend, forget, [self.name.clone().into()])).await?;
+        let run = |sql: &str, subject: &str| {
+            Statement::from_sql_and_values(tx.get_database_backend(), sql, [subject.into()])
+        };
+        tx.execute_raw(run("DELETE FROM login_failures WHERE subject = $1", &self.name)).await?;
         if let Some(address) = &self.address {
-            let uncount = "UPDATE login_failures SET count = count - 1 WHERE subject = $1 AND count > 0";
-            tx.execute_raw(Statement::from_sql_and_values(backend, uncount, [address.clone().into()]))
+            let uncount = "UPDATE login_failures SET count = count - 1 WHERE subject = $1";
+            tx.execute_raw(run(uncount, address)).await?;
+            tx.execute_raw(run("DELETE FROM login_failures WHERE subject = $1 AND count < 1", address))
                 .await?;
         }
         Ok(())

@@ -8,12 +8,14 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::{
-    body::collect,
+    body::collect_up_to,
     contract::Contract,
     problem::{Code, Problem},
 };
 
 const MEDIA_TYPE: &str = "application/x-www-form-urlencoded";
+/// Far more than the longest token request.
+const MAX_BYTES: usize = 64 << 10;
 
 /// A form that fits the schema of `T`, read as OAuth2 says (RFC 6749 §3.2): an empty parameter counts as left out, one
 /// given twice is refused with `invalid_request`, and so is whatever does not fit; unknown ones are ignored.
@@ -30,7 +32,7 @@ impl<T: DeserializeOwned + ToSchema + 'static> FromRequest for Form<T> {
             if !request.content_type().eq_ignore_ascii_case(MEDIA_TYPE) {
                 return Err(Problem::new(Code::UnsupportedMediaType, format!("send {MEDIA_TYPE}")));
             }
-            let bytes = collect(&request, payload).await?;
+            let bytes = collect_up_to(MAX_BYTES, &request, payload).await?;
             let contract = request.app_data::<web::Data<Contract>>();
             let contract = contract.ok_or_else(|| Problem::internal("the contract is not mounted"))?;
             let members = members(&bytes)?;

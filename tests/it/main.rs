@@ -10,6 +10,8 @@
     missing_docs
 )]
 
+mod access;
+mod access_matrix;
 mod classes;
 mod events;
 mod mail_net;

@@ -81,7 +81,7 @@ pub struct UserCreate {
     /// What the user may do.
     pub role: UserRole,
     /// The password. Left out when a user is made: a one-time password is made and shown once.
-    #[serde(default, skip_serializing)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(
         min_length = 12,
         max_length = 200,
