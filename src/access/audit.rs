@@ -305,6 +305,7 @@ pub fn start(app: &App) {
             }
             if let Err(error) = drain(&app).await {
                 tracing::error!(error = format!("{error:#}"), "audit entries wait: they cannot be written");
+                app.access.audit.wake.notify_one();
             }
             // One write for all that comes within the pause.
             tokio::select! {

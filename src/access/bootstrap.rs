@@ -21,12 +21,33 @@ use crate::{
 const USERNAME_RULE: &str =
     "use 1 to 100 of a-z, 0-9, '.', '_', '@', '+' and '-', beginning with a letter or a digit";
 
-/// On an empty database, makes the administrator that `auth.first_admin` names, with a one-time password that is
-/// printed once to standard output. Gives the password, or none when there are users already.
+/// A user who has just been made, and the password to be shown once.
+#[derive(Debug)]
+pub struct FirstAdmin {
+    /// The login name.
+    pub username: String,
+    /// Must be changed after the first login.
+    pub one_time_password: String,
+}
+
+/// Makes the first administrator when there is no user yet, and prints the one-time password to standard output.
 ///
 /// # Errors
 /// Whatever the database says, or when the password cannot be printed.
-pub async fn first_admin(app: &App) -> anyhow::Result<Option<String>> {
+pub async fn first_admin(app: &App) -> anyhow::Result<()> {
+    if let Some(FirstAdmin { username, one_time_password }) = make_first_admin(app).await? {
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "First administrator: {username}\nOne-time password:   {one_time_password}")?;
+        out.flush()?;
+    }
+    Ok(())
+}
+
+/// On an empty database, makes the administrator that `auth.first_admin` names; none when there are users already.
+///
+/// # Errors
+/// Whatever the database says.
+pub async fn make_first_admin(app: &App) -> anyhow::Result<Option<FirstAdmin>> {
     let username = app.config.auth.first_admin.trim().to_lowercase();
     if username.is_empty() || user::Entity::find().count(app.db.read()).await? > 0 {
         return Ok(None);
@@ -34,8 +55,8 @@ pub async fn first_admin(app: &App) -> anyhow::Result<Option<String>> {
     if !is_username(&username) {
         bail!("auth.first_admin: {USERNAME_RULE}");
     }
-    let password = password::one_time();
-    let hash = app.access.hashing.hash(&password).await?;
+    let one_time_password = password::one_time();
+    let hash = app.access.hashing.hash(&one_time_password).await?;
     let tx = app.db.begin().await?;
     // On SQLite nobody can write between this look and the insert; on PostgreSQL the unique name decides.
     if user::Entity::find().count(&*tx).await? > 0 {
@@ -43,13 +64,9 @@ pub async fn first_admin(app: &App) -> anyhow::Result<Option<String>> {
     }
     match insert(app, tx, &username, hash, true).await {
         // Another replica started at the same moment and was first.
-        Err(problem) if problem.code == Code::AlreadyExists => return Ok(None),
-        made => made?,
+        Err(problem) if problem.code == Code::AlreadyExists => Ok(None),
+        made => Ok(made.map(|()| Some(FirstAdmin { username, one_time_password }))?),
     }
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "First administrator: {username}\nOne-time password:   {password}")?;
-    out.flush()?;
-    Ok(Some(password))
 }
 
 /// Makes an administrator; without a password, one with a one-time password, which is given back.

@@ -20,7 +20,7 @@ struct Operation {
 }
 
 /// What the guard said.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     Passed,
     Unauthenticated,
@@ -120,7 +120,6 @@ on_both! {
             let stranger = if access == Access::Public { Verdict::Passed } else { Verdict::Unauthenticated };
             assert_eq!(ask(&app.anonymous(), &operation).await, stranger, "{} anonymous", operation.id);
             let nobody = Client::new(&app.url, Some("prk_made-up".into()));
-            let stranger = if access == Access::Public { Verdict::Passed } else { Verdict::Unauthenticated };
             assert_eq!(ask(&nobody, &operation).await, stranger, "{} unknown key", operation.id);
             assert_eq!(ask(&admin, &operation).await, Verdict::Passed, "{} admin", operation.id);
             assert_eq!(ask(&supervisor, &operation).await, let_in(&roles, "Supervisor"), "{} supervisor", operation.id);
