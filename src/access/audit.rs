@@ -32,8 +32,8 @@ use crate::{
     workers::Step,
 };
 
-/// Operations whose handlers write a fuller entry themselves, or that are no acts of a person.
-const RECORDED_BY_HANDLER: &[&str] = &[
+/// Operations whose handlers write a fuller entry themselves, and the ticket that every reconnect of a stream takes.
+const NOT_NOTED: &[&str] = &[
     "issue_token",
     "revoke_token",
     "change_password",
@@ -45,9 +45,10 @@ const RECORDED_BY_HANDLER: &[&str] = &[
     "update_api_key",
     "revoke_api_key",
     "rotate_signing_key",
+    "create_event_ticket",
 ];
-/// What agents do all day under this scope is in the event log and the traces of the work itself.
-const AGENTS_DAILY_WORK: &str = "work:write";
+/// What agents do all day under these scopes is in the event log and the traces of the work itself.
+const AGENTS_DAILY_WORK: &[&str] = &["work:write", "agents:write"];
 /// Entries that wait before further ones are written by the request that makes them.
 const CAPACITY: usize = 10_000;
 const BATCH: usize = 500;
@@ -249,11 +250,12 @@ fn outcome_of<B>(
     }
     let changes = ![Method::GET, Method::HEAD, Method::OPTIONS].contains(request.method());
     let replayed = answer.headers().contains_key("idempotent-replayed");
-    if !answer.status().is_success() || !changes || replayed || RECORDED_BY_HANDLER.contains(&operation) {
+    if !answer.status().is_success() || !changes || replayed || NOT_NOTED.contains(&operation) {
         return None;
     }
     let agent = request.extensions().get::<Caller>().is_some_and(|caller| caller.role == Role::Agent);
-    (!(agent && access.scope() == Some(AGENTS_DAILY_WORK))).then_some(Outcome::Succeeded)
+    let daily = access.scope().is_some_and(|scope| AGENTS_DAILY_WORK.contains(&scope));
+    (!(agent && daily)).then_some(Outcome::Succeeded)
 }
 
 /// The resource: named in the path, or in the `Location` of what was made.

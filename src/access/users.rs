@@ -81,7 +81,7 @@ pub async fn keep_desk(tx: &DatabaseTransaction, now: Timestamp, user: &Model) -
         reason: Set(None),
         state_changed_at: Set(now),
         idle_since: Set(now),
-        last_offered_at: Set(Timestamp::ZERO),
+        last_offered_at: Set(now),
         capacity_email: Set(None),
         capacity_sms: Set(None),
         version: Set(1),
