@@ -23,7 +23,11 @@ async fn make_user(admin: &Client, name: &str, role: &str) -> String {
 
 /// Asks for tokens.
 async fn token(app: &TestApp, form: &[(&str, &str)]) -> Reply {
-    let client = app.anonymous();
+    token_over(&app.anonymous(), form).await
+}
+
+/// Asks for tokens with a client that is there already, for requests at the same moment.
+async fn token_over(client: &Client, form: &[(&str, &str)]) -> Reply {
     client.send(client.request(Method::POST, "/v1/auth/token").form(form)).await
 }
 

@@ -7,7 +7,7 @@ use reqwest::Method;
 use sea_orm::{EntityTrait, PaginatorTrait};
 use serde_json::json;
 
-use super::{PASSWORD, client, log_in, make_user, refresh, text, token};
+use super::{PASSWORD, client, log_in, make_user, refresh, text, token, token_over};
 use crate::{on_both, support::TestApp};
 
 on_both! {
@@ -42,7 +42,8 @@ on_both! {
         make_user(&app.admin().await, "anna", "agent").await;
         let first = log_in(&app, "anna", PASSWORD).await.ok();
         let given = text(&first, "refresh_token");
-        let answers = futures::future::join_all((0..10).map(|_| refresh(&app, given))).await;
+        let (stranger, form) = (app.anonymous(), [("grant_type", "refresh_token"), ("refresh_token", given)]);
+        let answers = futures::future::join_all((0..10).map(|_| token_over(&stranger, &form))).await;
         let (won, lost): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status == 200);
         assert_eq!((won.len(), lost.len()), (1, 9));
         lost.iter().for_each(|answer| answer.problem(400, "invalid_grant"));
@@ -104,7 +105,8 @@ on_both! {
 
     async fn failures_side_by_side_count_each(app) {
         make_user(&app.admin().await, "anna", "agent").await;
-        let answers = futures::future::join_all((0..25).map(|_| log_in(&app, "anna", "wrong"))).await;
+        let (stranger, form) = (app.anonymous(), [("grant_type", "password"), ("username", "anna"), ("password", "wrong")]);
+        let answers = futures::future::join_all((0..25).map(|_| token_over(&stranger, &form))).await;
         assert_eq!(answers.iter().filter(|answer| answer.status == 400).count(), 10);
         assert_eq!(answers.iter().filter(|answer| answer.status == 429).count(), 15);
     }
