@@ -19,7 +19,7 @@ use utoipa_swagger_ui::SwaggerUi;
 pub use document::document;
 
 use crate::{
-    access::guard::guard,
+    access::{self, guard::guard},
     agents,
     app::App,
     classes, events,
@@ -38,6 +38,7 @@ fn mount(config: &mut ServiceConfig<'_>) {
     config.configure(service::api::mount_root).service(scope::scope("/v1").configure(
         |v1: &mut ServiceConfig<'_>| {
             v1.configure(service::api::mount)
+                .configure(access::api::mount)
                 .configure(classes::api::mount)
                 .configure(events::api::mount)
                 .configure(agents::api::mount)
@@ -61,6 +62,7 @@ pub fn serve(
     let contract = Data::new(Contract::new(&document));
     let (app_data, running, metrics) =
         (Data::new(app.clone()), Data::new(Running::default()), Data::new(metrics));
+    let sealer = Data::new(app.sealer.clone());
     let settings = app.config.http.clone();
     let (limit, sandbox) = (BodyLimit(settings.max_body_bytes), app.config.sandbox.enabled);
     let workers = settings.workers;
@@ -77,6 +79,7 @@ pub fn serve(
             .app_data(contract.clone())
             .app_data(running.clone())
             .app_data(metrics.clone())
+            .app_data(sealer.clone())
             .app_data(limit)
             .app_data(parameters)
             .into_utoipa_app()

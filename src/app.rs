@@ -7,7 +7,7 @@ use postroom_migrations::Migrator;
 use sea_orm_migration::MigratorTrait;
 
 use crate::{
-    access::token::KnownKeys,
+    access,
     clock::Clock,
     config::Config,
     db::Db,
@@ -37,8 +37,8 @@ pub struct Shared {
     pub sealer: Sealer,
     /// New events of the log.
     pub tail: Tail,
-    /// Public keys of access tokens.
-    pub known_keys: KnownKeys,
+    /// What `access` keeps in memory: verified tokens, queued audit entries.
+    pub access: access::Memory,
     /// The workers' wake-up calls.
     pub wakes: Arc<Wakes>,
     /// The background tasks.
@@ -80,7 +80,7 @@ impl App {
             clock,
             sealer,
             tail: Tail::default(),
-            known_keys: KnownKeys::default(),
+            access: access::Memory::default(),
             wakes: Arc::default(),
             tasks: Tasks::new(shutdown.clone()),
             shutdown,

@@ -15,6 +15,7 @@ pub mod conversations;
 pub mod db;
 pub mod delivery;
 pub mod events;
+pub mod housekeeping;
 pub mod http;
 pub mod id;
 pub mod inbound;
@@ -34,7 +35,7 @@ pub mod workers;
 
 /// Which feature may call which, besides everybody's `events` and `access`. Nothing else is allowed.
 pub const FEATURE_EDGES: &[(&str, &[&str])] = &[
-    ("access", &[]),
+    ("access", &["agents"]),
     ("accounts", &["classes", "queues", "scripts", "templates"]),
     ("agents", &["queues", "work"]),
     ("classes", &[]),

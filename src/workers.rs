@@ -6,7 +6,7 @@ use futures::FutureExt;
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
-use crate::{app::App, clock::Timestamp, shutdown::Shutdown};
+use crate::{app::App, clock::Timestamp, housekeeping, shutdown::Shutdown};
 
 /// What a worker's step did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +89,8 @@ pub struct Wakes {
     pub timers: Notify,
     /// An account was made, changed or asked to poll.
     pub poll: Notify,
+    /// Never rung: old rows can wait.
+    pub housekeeping: Notify,
 }
 
 /// Which wake-up call a worker listens to.
@@ -137,4 +139,6 @@ where
 /// Starts every background loop.
 pub fn start(app: &App) {
     crate::events::start(app);
+    crate::access::audit::start(app);
+    run(app, "housekeeping", |wakes| &wakes.housekeeping, housekeeping::PAUSE, housekeeping::remove_old_rows);
 }

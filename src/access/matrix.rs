@@ -1,5 +1,7 @@
 //! The role × operation matrix: every operation of the API, and who may call it. Written once, tested whole.
 
+use std::collections::BTreeSet;
+
 use crate::http::caller::{Caller, Role};
 
 /// Who may call an operation.
@@ -9,11 +11,13 @@ pub enum Access {
     Public,
     /// Every authenticated caller.
     Anyone,
+    /// Every user, whatever the role; no API key.
+    Users,
     /// Users of these roles (administrators always), and API keys with this scope.
     Roles(&'static [Role], &'static str),
 }
 
-use Access::{Anyone, Public, Roles};
+use Access::{Anyone, Public, Roles, Users};
 use Role::{Agent, Supervisor};
 
 const ADMIN: &[Role] = &[];
@@ -51,6 +55,25 @@ pub const MATRIX: &[(&str, Access)] = &[
     ("create_queue", Roles(SUPERVISOR, "routing:write")),
     ("update_queue", Roles(SUPERVISOR, "routing:write")),
     ("delete_queue", Roles(SUPERVISOR, "routing:write")),
+    // access; the scope access:write lets a key make administrators, so it is worth as much as that role
+    ("issue_token", Public),
+    ("revoke_token", Public),
+    ("get_jwks", Public),
+    ("get_me", Anyone),
+    ("change_password", Users),
+    ("rotate_signing_key", Roles(ADMIN, "access:write")),
+    ("list_users", Roles(SUPERVISOR, "access:read")),
+    ("get_user", Roles(SUPERVISOR, "access:read")),
+    ("create_user", Roles(ADMIN, "access:write")),
+    ("update_user", Roles(ADMIN, "access:write")),
+    ("delete_user", Roles(ADMIN, "access:write")),
+    ("reset_user_password", Roles(ADMIN, "access:write")),
+    ("list_api_keys", Roles(ADMIN, "access:read")),
+    ("get_api_key", Roles(ADMIN, "access:read")),
+    ("create_api_key", Roles(ADMIN, "access:write")),
+    ("update_api_key", Roles(ADMIN, "access:write")),
+    ("revoke_api_key", Roles(ADMIN, "access:write")),
+    ("list_audit_entries", Roles(ADMIN, "audit:read")),
     // classes
     ("list_classes", Roles(STAFF, "routing:read")),
     ("get_class", Roles(STAFF, "routing:read")),
@@ -69,9 +92,21 @@ impl Access {
     pub fn allows(self, caller: &Caller) -> bool {
         match (self, caller.role) {
             (Public | Anyone, _) | (Roles(..), Role::Admin) => true,
+            (Users, role) => role != Role::Integration,
             (Roles(_, scope), Role::Integration) => caller.scopes.iter().any(|given| given == scope),
             (Roles(roles, _), role) => roles.contains(&role),
         }
+    }
+
+    /// Every scope, in alphabetical order.
+    pub fn scopes() -> BTreeSet<&'static str> {
+        MATRIX.iter().filter_map(|(_, access)| access.scope()).collect()
+    }
+
+    /// The scopes of which `caller` may call at least one operation.
+    pub fn scopes_of(caller: &Caller) -> BTreeSet<&'static str> {
+        let allowed = MATRIX.iter().filter(|(_, access)| access.allows(caller));
+        allowed.filter_map(|(_, access)| access.scope()).collect()
     }
 
     /// The scope that an API key needs.

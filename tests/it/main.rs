@@ -11,6 +11,8 @@
 )]
 
 mod architecture;
+mod access;
+mod access_matrix;
 mod classes;
 mod events;
 mod mail_net;

@@ -137,6 +137,7 @@ impl TestApp {
             version: Set(1),
             created_at: Set(now),
             updated_at: Set(now),
+            deleted_at: Set(None),
         };
         let tx = self.app.db.begin().await.unwrap();
         let user = user::Entity::insert(row).exec_with_returning(&*tx).await.unwrap();
