@@ -10,8 +10,11 @@
     missing_docs
 )]
 
+mod calendars;
 mod classes;
 mod events;
 mod mail_net;
 mod queues;
+mod scripts;
 mod support;
+mod templates;
