@@ -178,11 +178,14 @@ fn explain(error: &jsonschema::ValidationError<'_>) -> Vec<FieldError> {
                 .iter()
                 .filter(|branch| !branch.is_empty() && !branch.iter().any(|error| is_other_type(error, &at)))
                 .max_by_key(|branch| {
+                    let of_another_shape = branch.iter().any(|error| {
+                        matches!(error.kind(), Kind::Type { .. }) && error.instance_path().to_string() == at
+                    });
                     let depth = branch
                         .iter()
                         .map(|error| error.instance_path().to_string().matches('/').count())
                         .max();
-                    (depth, usize::MAX - branch.len())
+                    (!of_another_shape, depth, usize::MAX - branch.len())
                 });
             if closest.is_none() && context.iter().flatten().any(|error| is_other_type(error, &at)) {
                 return vec![error_at(format!("{at}/type"), "unknown_value", "there is no such type".into())];

@@ -140,7 +140,7 @@ on_both! {
         let admin = app.admin().await;
         admin.put("/v1/variables/closed", json!({ "type": "boolean", "value": false })).await.ok();
         activate(&admin, "Desk", json!({ "start": "ask", "steps": {
-            "ask": { "type": "condition", "when": "globals.closed", "next": { "true": "done", "false": "done" } },
+            "ask": { "type": "condition", "when": "globals.closed", "next": { "yes": "done", "no": "done" } },
             "done": { "type": "end", "result": "done" } } })).await;
         admin.delete("/v1/variables/closed").await.problem(409, "in_use");
     }

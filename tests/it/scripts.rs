@@ -153,7 +153,7 @@ on_both! {
         let path = script(&admin, "Desk", json!({
             "start": "ask",
             "steps": {
-                "ask": { "type": "condition", "when": "message.weight > 3", "next": { "true": "queue" } },
+                "ask": { "type": "condition", "when": "message.weight > 3", "next": { "yes": "queue" } },
                 "queue": { "type": "enqueue", "queue_id": queue, "next": { "assigned": "done" } },
                 "done": { "type": "end", "result": "done" },
                 "island": { "type": "end", "result": "done" }
@@ -164,7 +164,7 @@ on_both! {
         let mut pointers = refused.pointers();
         pointers.sort_unstable();
         assert_eq!(pointers, [
-            "/definition/steps/ask/next/false",
+            "/definition/steps/ask/next/no",
             "/definition/steps/ask/when",
             "/definition/steps/island",
             "/definition/steps/queue/next/closed",
@@ -265,7 +265,7 @@ on_both! {
             "variables": { "tries": 0 },
             "steps": {
                 "vip": { "type": "condition", "when": "message.from.domain == 'vip.example' and not globals.closed",
-                    "next": { "true": "first", "false": "done" } },
+                    "next": { "yes": "first", "no": "done" } },
                 "first": { "type": "set_priority", "priority": 1, "next": { "done": "again" } },
                 "again": { "type": "set", "assign": { "tries": "vars.tries + 1" }, "next": { "done": "last" } },
                 "last": { "type": "offer_last_agent", "timeout_s": 30,
