@@ -30,7 +30,7 @@ use crate::{
         observe::observe,
         problem::{Code, Problem},
     },
-    queues, service,
+    queues, scripts, service, templates,
 };
 
 /// Adds every operation of every feature.
@@ -44,7 +44,9 @@ fn mount(config: &mut ServiceConfig<'_>) {
                 .configure(agents::api::mount)
                 .configure(agents::groups::mount)
                 .configure(agents::skills::mount)
-                .configure(queues::api::mount);
+                .configure(queues::api::mount)
+                .configure(scripts::api::mount)
+                .configure(templates::api::mount);
         },
     ));
 }

@@ -19,6 +19,7 @@ pub mod housekeeping;
 pub mod http;
 pub mod id;
 pub mod inbound;
+pub mod language;
 pub mod lease;
 pub mod mail;
 pub mod outgoing;
@@ -45,7 +46,7 @@ pub const FEATURE_EDGES: &[(&str, &[&str])] = &[
     ("inbound", &["accounts", "conversations", "raw", "work"]),
     ("outgoing", &["delivery"]),
     ("queues", &["agents", "work"]),
-    ("scripts", &["classes", "queues", "templates"]),
+    ("scripts", &["accounts", "agents", "classes", "conversations", "queues", "templates"]),
     ("templates", &[]),
     ("work", &["accounts", "agents", "conversations", "queues", "scripts", "templates"]),
 ];

@@ -13,6 +13,7 @@
 mod architecture;
 mod access;
 mod access_matrix;
+mod calendars;
 mod classes;
 mod events;
 mod mail_net;
@@ -20,4 +21,6 @@ mod migrations;
 mod openapi;
 mod process;
 mod queues;
+mod scripts;
 mod support;
+mod templates;
