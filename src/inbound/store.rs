@@ -9,7 +9,6 @@ use sea_orm::{
     ActiveModelTrait, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel, QueryFilter,
 };
 use serde_json::json;
-use uuid::Uuid;
 
 use super::{
     batch::{Accepted, Cursor, Rekey, Source, Stored},
@@ -252,7 +251,7 @@ fn events_of(placed: &Placed) -> Vec<NewEvent> {
             "account_id": row.account_id, "state": row.state, "message_count": row.message_count,
             "last_message_id": row.last_message_id,
         });
-        Some(seen_by(NewEvent::new(kind, Uuid::from(id.uuid()), &data), id))
+        Some(seen_by(NewEvent::new(kind, id.uuid(), &data), id))
     };
     let began = placed.began.iter().filter_map(|id| conversation("conversation.created", id));
     let updated = placed.touched.iter().filter_map(|(id, _)| conversation("conversation.updated", id));
