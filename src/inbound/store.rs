@@ -230,9 +230,10 @@ where
     M: IntoActiveModel<<M::Entity as EntityTrait>::ActiveModel> + sea_orm::ModelTrait,
     <M::Entity as EntityTrait>::ActiveModel: ActiveModelTrait<Entity = M::Entity>,
 {
-    let rows: Vec<_> = rows.map(IntoActiveModel::into_active_model).collect();
-    for rows in rows.chunks(ROWS_PER_INSERT) {
-        M::Entity::insert_many(rows.to_vec()).exec_without_returning(tx).await?;
+    let mut rows = rows.map(IntoActiveModel::into_active_model).peekable();
+    while rows.peek().is_some() {
+        let some = rows.by_ref().take(ROWS_PER_INSERT);
+        M::Entity::insert_many(some).exec_without_returning(tx).await?;
     }
     Ok(())
 }
