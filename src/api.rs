@@ -22,7 +22,7 @@ use crate::{
     access::{self, guard::guard},
     agents,
     app::App,
-    classes, events,
+    classes, conversations, events,
     http::{
         body::BodyLimit,
         contract::Contract,
@@ -30,7 +30,7 @@ use crate::{
         observe::observe,
         problem::{Code, Problem},
     },
-    queues, scripts, service, templates,
+    inbound, queues, scripts, service, templates,
 };
 
 /// Adds every operation of every feature.
@@ -46,7 +46,11 @@ fn mount(config: &mut ServiceConfig<'_>) {
                 .configure(agents::skills::mount)
                 .configure(queues::api::mount)
                 .configure(scripts::api::mount)
-                .configure(templates::api::mount);
+                .configure(templates::api::mount)
+                .configure(inbound::api::mount)
+                .configure(conversations::api::mount)
+                .configure(conversations::messages::mount)
+                .configure(conversations::source::mount);
         },
     ));
 }

@@ -32,7 +32,7 @@ impl<T: DeserializeOwned + ToSchema + 'static> FromRequest for Form<T> {
             if !request.content_type().eq_ignore_ascii_case(MEDIA_TYPE) {
                 return Err(Problem::new(Code::UnsupportedMediaType, format!("send {MEDIA_TYPE}")));
             }
-            let bytes = collect_up_to(MAX_BYTES, &request, payload).await?;
+            let bytes = collect_up_to(&request, payload, MAX_BYTES).await?;
             let contract = request.app_data::<web::Data<Contract>>();
             let contract = contract.ok_or_else(|| Problem::internal("the contract is not mounted"))?;
             let members = members(&bytes)?;
