@@ -29,7 +29,7 @@ use crate::{
         observe::observe,
         problem::{Code, Problem},
     },
-    service,
+    service, work,
 };
 
 /// Adds every operation of every feature.
@@ -37,6 +37,7 @@ fn mount(config: &mut ServiceConfig<'_>) {
     config.configure(service::api::mount_root).service(scope::scope("/v1").configure(
         |v1: &mut ServiceConfig<'_>| {
             v1.configure(service::api::mount).configure(classes::api::mount).configure(events::api::mount);
+            v1.configure(work::api::mount);
         },
     ));
 }

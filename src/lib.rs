@@ -46,5 +46,5 @@ pub const FEATURE_EDGES: &[(&str, &[&str])] = &[
     ("queues", &["agents", "work"]),
     ("scripts", &["classes", "queues", "templates"]),
     ("templates", &[]),
-    ("work", &["accounts", "agents", "conversations", "queues", "scripts", "templates"]),
+    ("work", &["accounts", "agents", "classes", "conversations", "queues", "scripts", "templates"]),
 ];

@@ -137,4 +137,7 @@ where
 /// Starts every background loop.
 pub fn start(app: &App) {
     crate::events::start(app);
+    let idle = Duration::from_secs(5);
+    run(app, "distribute", |wakes| &wakes.distribute, idle, crate::work::distribute::distribute);
+    run(app, "timers", |wakes| &wakes.timers, idle, crate::work::timers::expire);
 }

@@ -47,6 +47,7 @@ CREATE TABLE work_items (
 );
 CREATE INDEX ix_work_items__queue ON work_items (queue_id, lane, rank, id) WHERE state = 'queued' AND target_agent_id IS NULL;
 CREATE INDEX ix_work_items__target ON work_items (target_agent_id, rank) WHERE state = 'queued' AND target_agent_id IS NOT NULL;
+CREATE INDEX ix_work_items__group ON work_items (group_id, rank) WHERE state = 'queued' AND group_id IS NOT NULL;
 CREATE INDEX ix_work_items__held ON work_items (assigned_agent_id, channel) WHERE state IN ('assigned', 'wrapping');
 CREATE INDEX ix_work_items__served ON work_items (queue_id, assigned_at) WHERE assigned_at IS NOT NULL;
 CREATE INDEX ix_work_items__agent ON work_items (assigned_agent_id, state) WHERE assigned_agent_id IS NOT NULL;

@@ -38,7 +38,11 @@ impl Lane {
         let group = self.group.map(|group| group.to_string()).unwrap_or_default();
         let skills: Vec<String> =
             self.skills.iter().map(|need| format!("{}:{}", need.skill_id, need.min_level)).collect();
-        if group.is_empty() && skills.is_empty() { String::new() } else { format!("{group}|{}", skills.join(",")) }
+        if group.is_empty() && skills.is_empty() {
+            String::new()
+        } else {
+            format!("{group}|{}", skills.join(","))
+        }
     }
 
     /// Reads the word again; none when it is not one of ours.
