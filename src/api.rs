@@ -30,7 +30,7 @@ use crate::{
         observe::observe,
         problem::{Code, Problem},
     },
-    inbound, queues, scripts, service, templates,
+    inbound, queues, scripts, service, templates, work,
 };
 
 /// Adds every operation of every feature.
@@ -50,7 +50,8 @@ fn mount(config: &mut ServiceConfig<'_>) {
                 .configure(inbound::api::mount)
                 .configure(conversations::api::mount)
                 .configure(conversations::messages::mount)
-                .configure(conversations::source::mount);
+                .configure(conversations::source::mount)
+                .configure(work::api::mount);
         },
     ));
 }

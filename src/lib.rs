@@ -48,5 +48,5 @@ pub const FEATURE_EDGES: &[(&str, &[&str])] = &[
     ("queues", &["agents", "work"]),
     ("scripts", &["accounts", "agents", "classes", "conversations", "queues", "templates"]),
     ("templates", &[]),
-    ("work", &["accounts", "agents", "conversations", "queues", "scripts", "templates"]),
+    ("work", &["accounts", "agents", "classes", "conversations", "queues", "scripts", "templates"]),
 ];

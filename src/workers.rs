@@ -141,4 +141,7 @@ pub fn start(app: &App) {
     crate::events::start(app);
     crate::access::audit::start(app);
     run(app, "housekeeping", |wakes| &wakes.housekeeping, housekeeping::PAUSE, housekeeping::remove_old_rows);
+    let idle = Duration::from_secs(5);
+    run(app, "distribute", |wakes| &wakes.distribute, idle, crate::work::distribute::distribute);
+    run(app, "timers", |wakes| &wakes.timers, idle, crate::work::timers::expire);
 }
