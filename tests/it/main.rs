@@ -11,7 +11,9 @@
 )]
 
 mod classes;
+mod delivery;
 mod events;
 mod mail_net;
+mod outgoing;
 mod queues;
 mod support;
