@@ -69,18 +69,18 @@ pub struct OutgoingServerSettings {
     pub port: i32,
     /// How the connection is protected.
     #[serde(default = "starttls")]
-    #[schema(inline, default = "starttls")]
+    #[schema(default = "starttls")]
     pub security: OutgoingSecurity,
     /// How we log in.
     #[serde(default = "no_login")]
-    #[schema(inline, default = "none")]
+    #[schema(default = "none")]
     pub auth: OutgoingAuth,
     /// The login name; needed for the login.
     #[serde(default)]
     #[schema(max_length = 320, pattern = r"^[^\x00-\x1f\x7f]*$", default = "", examples("postroom"))]
     pub username: String,
     /// The password: left out it stays as it is, `null` removes it. It is never shown.
-    #[serde(default, deserialize_with = "present", skip_serializing)]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, min_length = 1, max_length = 1000, write_only)]
     pub password: Option<Option<String>>,
     /// Let mail and password cross the network unprotected when `security` is `none`.

@@ -39,7 +39,13 @@ struct Fault {
     copies: usize,
 }
 
-fn fault(stage: Stage, act: Act, expected: (&'static str, i64, &'static str), line: &'static str, copies: usize) -> Fault {
+fn fault(
+    stage: Stage,
+    act: Act,
+    expected: (&'static str, i64, &'static str),
+    line: &'static str,
+    copies: usize,
+) -> Fault {
     let (state, tries, server) = expected;
     Fault { stage, act, state, tries, server, line, copies }
 }
@@ -52,7 +58,11 @@ impl Fault {
         send(app).await;
         let (told, steps) = (delivery(admin, id).await, timeline(admin, id).await);
         let met = format!("{:?} {:?}: {told} {steps:?}", self.stage, self.act);
-        assert_eq!((told["state"].as_str(), told["tries"].as_i64()), (Some(self.state), Some(self.tries)), "{met}");
+        assert_eq!(
+            (told["state"].as_str(), told["tries"].as_i64()),
+            (Some(self.state), Some(self.tries)),
+            "{met}"
+        );
         assert_eq!(server(admin).await.0, self.server, "{met}");
         assert!(steps.iter().any(|step| step == self.line), "{met}");
         assert_eq!(steps.last().map(String::as_str), Some(self.state), "{met}");

@@ -65,6 +65,7 @@ on_both! {
         admin.post("/v1/outgoing-server/resume", json!({})).await.ok();
         app.app.clock.advance(Duration::from_secs(86_400));
         send(&app).await;
+        let admin = app.admin().await;
         assert_eq!((state(&admin, id).await, sink.received().len()), ("uncertain".into(), 0));
     }
 
@@ -135,7 +136,8 @@ async fn two_replicas_send_200_messages_and_none_of_them_twice() {
     for _ in 0..200 {
         answer(&app).await;
     }
-    let (here, there) = tokio::join!(tokio::spawn(deliver(app.app.clone())), tokio::spawn(deliver(replica.app.clone())));
+    let (here, there) =
+        tokio::join!(tokio::spawn(deliver(app.app.clone())), tokio::spawn(deliver(replica.app.clone())));
     let settled = [here.unwrap().unwrap(), there.unwrap().unwrap()];
     let ids: Vec<_> = sink.received().into_iter().filter_map(|mail| mail.message_id).collect();
     assert_eq!(ids.len(), 200, "{settled:?}");

@@ -17,7 +17,8 @@ fn port(variable: &str) -> Option<u16> {
 /// The mail servers need root to start; `make test` has them, a quick run may not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postfix_takes_mail_in_clear_and_after_starttls_and_login() {
-    let (Some(smtp), Some(submission)) = (port("POSTROOM_TEST_SMTP"), port("POSTROOM_TEST_SUBMISSION")) else {
+    let (Some(smtp), Some(submission)) = (port("POSTROOM_TEST_SMTP"), port("POSTROOM_TEST_SUBMISSION"))
+    else {
         println!("left out: there is no Postfix in this run");
         return;
     };
@@ -39,9 +40,14 @@ async fn postfix_takes_mail_in_clear_and_after_starttls_and_login() {
         let said = delivery(&admin, id).await["state_reason"].as_str().unwrap().to_owned();
         assert!(said.contains("queued as"), "{said}");
     }
-    let (id, _) = Draft::to(&[&customer, "rejected@customers.test", "deferred@customers.test"]).enqueue(&app.app).await;
+    let (id, _) =
+        Draft::to(&[&customer, "rejected@customers.test", "deferred@customers.test"]).enqueue(&app.app).await;
     send(&app).await;
     let told = delivery(&admin, id).await;
-    let states: Vec<_> = told["recipients"].as_array().unwrap().iter().map(|one| one["state"].clone()).collect();
-    assert_eq!((told["state"].as_str(), states), (Some("deferred"), vec![json!("sent"), json!("failed"), json!("deferred")]));
+    let states: Vec<_> =
+        told["recipients"].as_array().unwrap().iter().map(|one| one["state"].clone()).collect();
+    assert_eq!(
+        (told["state"].as_str(), states),
+        (Some("deferred"), vec![json!("sent"), json!("failed"), json!("deferred")])
+    );
 }

@@ -4,7 +4,8 @@ use postroom::{
     accounts::entity::{AccountState, Channel, account},
     app::App,
     conversations::entity::{
-        Classification, ConversationState, Direction, MessageKind, MessageState, conversation, message, raw_message,
+        Classification, ConversationState, Direction, MessageKind, MessageState, conversation, message,
+        raw_message,
     },
     delivery::{Outbound, enqueue, enqueue::Precedence, send::deliver},
     id::{AccountId, ConversationId, MessageId},
@@ -68,7 +69,8 @@ pub async fn use_sink(admin: &Client, sink: &SmtpSink) -> Value {
 
 /// Sets the outgoing server: plain SMTP to this machine, changed by `members`.
 pub async fn use_server(admin: &Client, members: Value) -> Value {
-    let mut body = json!({ "transport": "smtp", "host": "127.0.0.1", "security": "none", "max_connections": 1 });
+    let mut body =
+        json!({ "transport": "smtp", "host": "127.0.0.1", "security": "none", "max_connections": 1 });
     body.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
     admin.put("/v1/outgoing-server", body).await.ok()
 }
