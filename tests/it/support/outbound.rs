@@ -181,6 +181,11 @@ async fn store(app: &App, tx: &DatabaseTransaction, account_id: AccountId, to: &
         ..Default::default()
     };
     message::Entity::insert(row).exec_without_returning(tx).await.unwrap();
+    store_raw(tx, id, raw).await;
+    id
+}
+
+async fn store_raw(tx: &DatabaseTransaction, id: MessageId, raw: String) {
     let row = raw_message::ActiveModel {
         message_id: Set(id),
         size_bytes: Set(i64::try_from(raw.len()).unwrap()),
@@ -189,5 +194,4 @@ async fn store(app: &App, tx: &DatabaseTransaction, account_id: AccountId, to: &
         object_key: Set(None),
     };
     raw_message::Entity::insert(row).exec_without_returning(tx).await.unwrap();
-    id
 }
