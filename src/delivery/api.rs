@@ -273,15 +273,15 @@ pub async fn retry_message(
     idempotency: Idempotency,
 ) -> Result<HttpResponse, Problem> {
     let now = app.clock.now();
-    let raw = super::carry::raw_source(&app, *id).await.map_err(Problem::internal)?;
+    let new = retry::prepare(&app, now, *id).await?;
     let work = match idempotency.start(&app.db, now).await? {
         Start::Replay(answer) => return Ok(answer),
         Start::Run(work) => work,
     };
     let (message, row) = find(&*work.tx, *id).await?;
     own(&message, &caller)?;
-    let raw = raw.ok_or_else(|| Problem::new(Code::Gone, "the message's source is gone"))?;
-    let new_id = retry::retry(&app, &work.tx, now, message, row, &raw).await?;
+    let new_id = new.id;
+    retry::retry(&app, &work.tx, now, message, row, new).await?;
     let (message, row) = find(&*work.tx, new_id).await?;
     let delivery = MessageDelivery::of(&message, row, &caller);
     work.commit(Answer::created(format!("/v1/messages/{new_id}"), &delivery)?).await

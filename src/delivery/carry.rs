@@ -4,6 +4,7 @@ use anyhow::Context;
 
 use super::{
     claim::{Job, mark_dot},
+    connections::end,
     entity::delivery,
     rules::{Case, Effect, Verdict, cut},
     settle::settle,
@@ -14,7 +15,7 @@ use crate::{
     clock::Timestamp,
     conversations::entity::{MessageState, raw_message},
     id::MessageId,
-    mail::smtp::{BadAddress, ConnectFailed, Connection, Envelope, Outcome, SendReport, SmtpError},
+    mail::smtp::{BadAddress, ConnectFailed, Connection, Envelope, Outcome, SendReport},
     outgoing::{entity::Transport, relay::Relay},
 };
 
@@ -23,6 +24,8 @@ struct Carrier<'a> {
     app: &'a App,
     job: &'a Job,
     lines: Vec<Line>,
+    /// A connection that is not kept; the server's farewell may take its time, the result may not.
+    used_up: Option<Connection>,
 }
 
 /// Carries and settles `job`.
@@ -30,10 +33,15 @@ struct Carrier<'a> {
 /// # Errors
 /// When the database or the settings cannot be read; the message is then tried again when its lease has run out.
 pub(super) async fn carry(app: &App, job: &Job) -> anyhow::Result<()> {
-    let mut carrier = Carrier { app, job, lines: Vec::new() };
-    let Some(verdict) = carrier.try_it().await? else { return Ok(()) };
-    let captures = job.server.transport == Transport::Capture && verdict.state == Some(MessageState::Sent);
-    settle(app, job, &verdict, &carrier.lines, captures).await.context("settling a delivery")?;
+    let mut carrier = Carrier { app, job, lines: Vec::new(), used_up: None };
+    if let Some(verdict) = carrier.try_it().await? {
+        let captures =
+            job.server.transport == Transport::Capture && verdict.state == Some(MessageState::Sent);
+        settle(app, job, &verdict, &carrier.lines, captures).await.context("settling a delivery")?;
+    }
+    if let Some(connection) = carrier.used_up {
+        end(connection).await;
+    }
     Ok(())
 }
 
@@ -52,9 +60,9 @@ impl Carrier<'_> {
             return Ok(Some(self.captured()));
         }
         loop {
-            let mut connection = match self.connection().await? {
+            let mut connection = match self.connection().await {
                 Ok(connection) => connection,
-                Err(error) => return Ok(Some(self.unreachable(&error))),
+                Err(verdict) => return Ok(Some(verdict)),
             };
             let began = self.app.clock.now();
             let (id, attempts) = (self.job.row.message_id, self.job.row.attempts);
@@ -63,9 +71,7 @@ impl Carrier<'_> {
             let SendReport { outcome, recipients, steps } =
                 connection.send(&envelope, &raw, Box::pin(before_dot)).await;
             self.said(began, steps);
-            if let Some(connection) = self.app.connections.put(&self.job.server, connection) {
-                connection.quit().await;
-            }
+            self.used_up = self.app.connections.put(&self.job.server, connection);
             match outcome {
                 // The kept connection had ended in the meantime, which says nothing of the message.
                 Outcome::Stale => {}
@@ -78,18 +84,19 @@ impl Carrier<'_> {
         }
     }
 
-    /// A connection that is open, or a new one.
-    async fn connection(&mut self) -> anyhow::Result<Result<Connection, SmtpError>> {
+    /// A connection that is open, or a new one; or what follows for the message when there is none.
+    async fn connection(&mut self) -> Result<Connection, Verdict> {
         if let Some(mut connection) = self.app.connections.take(&self.job.server) {
             // What was said before belongs to other messages.
             connection.take_steps();
-            return Ok(Ok(connection));
+            return Ok(connection);
         }
-        let relay = Relay::of(self.app, &self.job.server)?;
+        let relay = match Relay::of(self.app, &self.job.server) {
+            Ok(relay) => relay,
+            Err(error) => return Err(self.unsent(format!("{error:#}"), Effect::Pause)),
+        };
         let began = self.app.clock.now();
-        let connected =
-            Connection::connect(&relay.endpoint, &relay.auth, &relay.helo_name, relay.timeouts).await;
-        Ok(match connected {
+        match Connection::connect(&relay.endpoint, &relay.auth, &relay.helo_name, relay.timeouts).await {
             Ok(mut connection) => {
                 let steps = connection.take_steps();
                 self.said(began, steps);
@@ -97,20 +104,16 @@ impl Carrier<'_> {
             }
             Err(ConnectFailed { error, steps }) => {
                 self.said(began, steps);
-                Err(error)
+                let effect = if error.needs_administrator() { Effect::Pause } else { Effect::Slow };
+                Err(self.unsent(error.to_string(), effect))
             }
-        })
+        }
     }
 
     /// The message waits as it was; the server is asked later, or an administrator has to see to it.
-    fn unreachable(&self, error: &SmtpError) -> Verdict {
-        let reason = cut(&error.to_string());
-        let effect = if error.needs_administrator() {
-            Effect::Pause(reason.clone())
-        } else {
-            Effect::Slow(reason.clone())
-        };
-        Verdict { effect, ..self.case().untouched(reason, self.due_at()) }
+    fn unsent(&self, reason: String, effect: fn(String) -> Effect) -> Verdict {
+        let reason = cut(&reason);
+        Verdict { effect: effect(reason.clone()), ..self.case().untouched(reason, self.due_at()) }
     }
 
     fn captured(&self) -> Verdict {

@@ -10,6 +10,9 @@ use crate::{clock::Timestamp, mail::smtp::Connection, outgoing::entity::outgoing
 /// Servers hang up on a client that is silent for longer, and a connection costs little to make anew.
 const IDLE: Duration = Duration::from_secs(30);
 
+/// A server that does not answer to QUIT is left without an answer.
+const FAREWELL: Duration = Duration::from_secs(2);
+
 /// The connections that nobody uses at the moment. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Connections(Arc<Mutex<Vec<Kept>>>);
@@ -50,14 +53,18 @@ impl Connections {
         let wanted = server.map(settings);
         let is_done = |one: &mut Kept| Some(one.settings) != wanted || one.connection.is_idle_too_long(IDLE);
         let done: Vec<Kept> = self.kept().extract_if(.., is_done).collect();
-        for one in done {
-            one.connection.quit().await;
-        }
+        futures::future::join_all(done.into_iter().map(|one| end(one.connection))).await;
     }
 
     fn kept(&self) -> MutexGuard<'_, Vec<Kept>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Says QUIT and ends the connection.
+pub(super) async fn end(connection: Connection) {
+    // Whether the server says goodbye or not, the connection is over.
+    let _ = tokio::time::timeout(FAREWELL, connection.quit()).await;
 }
 
 fn settings(server: &outgoing_server::Model) -> Settings {

@@ -3,12 +3,13 @@
 use sea_orm::{
     ActiveModelTrait,
     ActiveValue::Set,
-    ColumnTrait, DatabaseTransaction, EntityTrait, PaginatorTrait, QueryFilter,
+    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, PaginatorTrait, QueryFilter,
     sea_query::{Expr, ExprTrait},
 };
 use sha2::{Digest, Sha256};
 
 use super::{
+    carry::raw_source,
     enqueue::{Outbound, Precedence, enqueue},
     entity::delivery,
     rules::{Recipient, RecipientState},
@@ -19,13 +20,45 @@ use crate::{
     conversations::entity::{MessageState, conversation, message, raw_message},
     http::{Code, Problem},
     id::MessageId,
+    mail::token::Signer,
 };
+
+/// What the key of the tokens in our Message-IDs is derived for.
+const TOKEN_KEY: &str = "message-token";
 
 /// The states from which a message can be sent again.
 pub const RETRYABLE: [MessageState; 4] =
     [MessageState::Failed, MessageState::Expired, MessageState::Uncertain, MessageState::Bounced];
 
-/// Makes and enqueues the new message; gives its id.
+/// The new message's id, header and source, made ready before the transaction.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    /// Its id.
+    pub id: MessageId,
+    header: String,
+    raw: raw_message::ActiveModel,
+    size_bytes: i64,
+}
+
+/// Gives the message a new id, `Message-ID` and `Date`.
+///
+/// # Errors
+/// `not_found` when there is no such message, `gone` when its source is gone.
+pub(super) async fn prepare(app: &App, now: Timestamp, old_id: MessageId) -> Result<Prepared, Problem> {
+    let old = message::Entity::find_by_id(old_id)
+        .one(app.db.read())
+        .await?
+        .ok_or_else(|| Problem::not_found("outbound message"))?;
+    let raw = raw_source(app, old_id).await.map_err(Problem::internal)?;
+    let raw = raw.ok_or_else(|| Problem::new(Code::Gone, "the message's source is gone"))?;
+    let id = MessageId::new(now);
+    let header = new_message_id(app, id, &old);
+    let raw = rehead(&raw, &header, now);
+    let size_bytes = i64::try_from(raw.len()).unwrap_or(i64::MAX);
+    Ok(Prepared { id, header, raw: raw_row(id, raw), size_bytes })
+}
+
+/// Stores and enqueues the new message.
 ///
 /// # Errors
 /// `invalid_state` when the message is not in a state that allows it, waits for another try, or was retried before.
@@ -35,29 +68,14 @@ pub(super) async fn retry(
     now: Timestamp,
     old: message::Model,
     row: delivery::Model,
-    raw: &[u8],
-) -> Result<MessageId, Problem> {
+    new: Prepared,
+) -> Result<(), Problem> {
     allow(tx, &old, &row).await?;
-    let id = MessageId::new(now);
-    let header = new_message_id(id, &old);
-    let raw = rehead(raw, &header, now);
-    let (old_id, version) = (old.id, old.version);
-    let was = old.state;
-    store(tx, now, id, header, old, &raw).await?;
-    // Two retries at the same moment: one of them finds the version changed.
-    let guard = message::Entity::update_many()
-        .col_expr(message::Column::Version, Expr::value(version + 1))
-        .filter(message::Column::Id.eq(old_id))
-        .filter(message::Column::Version.eq(version))
-        .exec(tx)
-        .await?;
-    if guard.rows_affected == 0 {
-        return Err(sea_orm::DbErr::RecordNotUpdated.into());
-    }
+    claim(tx, &old).await?;
     let outbound = Outbound {
-        message_id: id,
+        message_id: new.id,
         envelope_from: row.envelope_from,
-        recipients: recipients(row.recipients, was),
+        recipients: recipients(row.recipients, old.state),
         precedence: match row.precedence {
             0 => Precedence::Answer,
             1 => Precedence::Triggered,
@@ -65,8 +83,20 @@ pub(super) async fn retry(
         },
         repeatable: row.repeatable,
     };
+    store(tx, now, old, new).await?;
     enqueue(app, tx, now, outbound).await?;
-    Ok(id)
+    Ok(())
+}
+
+/// Two retries at the same moment: one of them finds the version changed.
+async fn claim(tx: &DatabaseTransaction, old: &message::Model) -> Result<(), Problem> {
+    let claimed = message::Entity::update_many()
+        .col_expr(message::Column::Version, Expr::value(old.version + 1))
+        .filter(message::Column::Id.eq(old.id))
+        .filter(message::Column::Version.eq(old.version))
+        .exec(tx)
+        .await?;
+    if claimed.rows_affected == 1 { Ok(()) } else { Err(DbErr::RecordNotUpdated.into()) }
 }
 
 async fn allow(tx: &DatabaseTransaction, old: &message::Model, row: &delivery::Model) -> Result<(), Problem> {
@@ -94,19 +124,16 @@ fn recipients(known: serde_json::Value, was: MessageState) -> Vec<String> {
 async fn store(
     tx: &DatabaseTransaction,
     now: Timestamp,
-    id: MessageId,
-    header: String,
     old: message::Model,
-    raw: &[u8],
+    new: Prepared,
 ) -> Result<(), Problem> {
     let (old_id, conversation_id) = (old.id, old.conversation_id);
-    let size = i64::try_from(raw.len()).unwrap_or(i64::MAX);
     let row = message::ActiveModel {
-        id: Set(id),
+        id: Set(new.id),
         state: Set(MessageState::Queued),
         state_reason: Set(None),
-        message_id_header: Set(Some(header)),
-        size_bytes: Set(size),
+        message_id_header: Set(Some(new.header)),
+        size_bytes: Set(new.size_bytes),
         retry_of: Set(Some(old_id)),
         dated_at: Set(Some(now)),
         sent_at: Set(None),
@@ -116,14 +143,7 @@ async fn store(
         ..message::ActiveModel::from(old).reset_all()
     };
     message::Entity::insert(row).exec_without_returning(tx).await?;
-    let raw = raw_message::ActiveModel {
-        message_id: Set(id),
-        size_bytes: Set(size),
-        sha256: Set(Sha256::digest(raw).to_vec()),
-        data: Set(Some(raw.to_vec())),
-        object_key: Set(None),
-    };
-    raw_message::Entity::insert(raw).exec_without_returning(tx).await?;
+    raw_message::Entity::insert(new.raw).exec_without_returning(tx).await?;
     conversation::Entity::update_many()
         .col_expr(conversation::Column::MessageCount, Expr::col(conversation::Column::MessageCount).add(1))
         .filter(conversation::Column::Id.eq(conversation_id))
@@ -132,11 +152,22 @@ async fn store(
     Ok(())
 }
 
-/// A Message-ID of the new message's own, at the old one's domain.
-fn new_message_id(id: MessageId, old: &message::Model) -> String {
-    let known = [old.message_id_header.as_deref(), old.from_address.as_deref()];
-    let domain = known.into_iter().flatten().find_map(|text| text.rsplit_once('@')).map(|(_, domain)| domain);
-    format!("{}@{}", id.uuid().simple(), domain.unwrap_or("localhost"))
+fn raw_row(id: MessageId, raw: Vec<u8>) -> raw_message::ActiveModel {
+    raw_message::ActiveModel {
+        message_id: Set(id),
+        size_bytes: Set(i64::try_from(raw.len()).unwrap_or(i64::MAX)),
+        sha256: Set(Sha256::digest(&raw).to_vec()),
+        data: Set(Some(raw)),
+        object_key: Set(None),
+    }
+}
+
+/// A Message-ID with our signed token, at the sender's domain.
+fn new_message_id(app: &App, id: MessageId, old: &message::Model) -> String {
+    let domain = old.from_address.as_deref().and_then(|address| address.rsplit_once('@'));
+    let domain = domain.map_or("localhost", |(_, domain)| domain);
+    let signer = Signer::new(&app.sealer.derive(TOKEN_KEY));
+    signer.message_id(id.uuid(), old.conversation_id.uuid(), domain)
 }
 
 /// The same message under another `Message-ID` and `Date`; everything else stays byte for byte.

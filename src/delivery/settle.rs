@@ -188,6 +188,7 @@ pub(super) fn name(state: MessageState) -> &'static str {
         MessageState::Uncertain => "uncertain",
         MessageState::Expired => "expired",
         MessageState::Cancelled => "cancelled",
+        MessageState::Sending => "sending",
         _ => "state",
     }
 }

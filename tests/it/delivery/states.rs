@@ -29,6 +29,20 @@ on_both! {
         assert!(received[0].raw.ends_with(b"\r\n\r\nAn answer.\r\n.\r\n"));
     }
 
+    async fn the_workers_send_what_is_held_and_what_is_queued_without_being_asked(app) {
+        let (admin, sink) = (app.admin().await, SmtpSink::start(Behaviour::default()).await);
+        app.start_workers();
+        let held = answer(&app).await;
+        use_sink(&admin, &sink).await;
+        sink.wait_for(1).await;
+        let queued = answer(&app).await;
+        let received = sink.wait_for(2).await;
+        let ids: Vec<_> = received.into_iter().map(|mail| mail.message_id.unwrap()).collect();
+        assert_eq!(ids, [held, queued].map(message_id_header));
+        app.app.stop().await;
+        assert_eq!([state(&admin, held).await, state(&admin, queued).await], ["sent", "sent"]);
+    }
+
     async fn held_messages_go_out_when_a_server_is_set_and_queued_ones_wait_when_it_is_removed(app) {
         let (admin, sink) = (app.admin().await, SmtpSink::start(Behaviour::default()).await);
         let id = answer(&app).await;
