@@ -20,9 +20,7 @@ pub use document::document;
 
 use crate::{
     access::{self, guard::guard},
-    agents,
     app::App,
-    classes, conversations, events,
     http::{
         body::BodyLimit,
         contract::Contract,
@@ -30,7 +28,7 @@ use crate::{
         observe::observe,
         problem::{Code, Problem},
     },
-    inbound, queues, scripts, service, templates, work,
+    agents, classes, conversations, delivery, events, inbound, outgoing, queues, scripts, service, templates, work,
 };
 
 /// Adds every operation of every feature.
@@ -51,7 +49,9 @@ fn mount(config: &mut ServiceConfig<'_>) {
                 .configure(conversations::api::mount)
                 .configure(conversations::messages::mount)
                 .configure(conversations::source::mount)
-                .configure(work::api::mount);
+                .configure(work::api::mount)
+                .configure(outgoing::api::mount)
+                .configure(delivery::api::mount);
         },
     ));
 }

@@ -12,9 +12,11 @@ use crate::{
     clock::Clock,
     config::Config,
     db::Db,
+    delivery::Connections,
     events::Tail,
     scripts::{self, library::Library},
     raw::RawStore,
+    outgoing::relay::Authorities,
     secret::Sealer,
     shutdown::Shutdown,
     workers::{self, Tasks, Wakes},
@@ -48,6 +50,10 @@ pub struct Shared {
     pub access: access::Memory,
     /// Scripts, calendars and variables in force.
     pub scripts: Library,
+    /// Who vouches for the outgoing server's certificate.
+    pub authorities: Authorities,
+    /// Open connections to the outgoing server.
+    pub connections: Connections,
     /// The workers' wake-up calls.
     pub wakes: Arc<Wakes>,
     /// The background tasks.
@@ -95,6 +101,8 @@ impl App {
             tail: Tail::default(),
             access: access::Memory::default(),
             scripts: Library::default(),
+            authorities: Authorities::default(),
+            connections: Connections::default(),
             wakes: Arc::default(),
             tasks: Tasks::new(shutdown.clone()),
             shutdown,

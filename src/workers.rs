@@ -136,6 +136,9 @@ where
     });
 }
 
+/// How often due messages are looked for when nobody calls.
+const DELIVERY_LOOKS: Duration = Duration::from_secs(5);
+
 /// Starts every background loop.
 pub fn start(app: &App) {
     crate::events::start(app);
@@ -144,4 +147,5 @@ pub fn start(app: &App) {
     let idle = Duration::from_secs(5);
     run(app, "distribute", |wakes| &wakes.distribute, idle, crate::work::distribute::distribute);
     run(app, "timers", |wakes| &wakes.timers, idle, crate::work::timers::expire);
+    run(app, "delivery", |wakes| &wakes.deliver, DELIVERY_LOOKS, crate::delivery::send::deliver);
 }
