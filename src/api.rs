@@ -20,7 +20,7 @@ pub use document::document;
 
 use crate::{
     access::guard::guard,
-    agents,
+    accounts, agents,
     app::App,
     classes, events,
     http::{
@@ -38,6 +38,7 @@ fn mount(config: &mut ServiceConfig<'_>) {
     config.configure(service::api::mount_root).service(scope::scope("/v1").configure(
         |v1: &mut ServiceConfig<'_>| {
             v1.configure(service::api::mount)
+                .configure(accounts::api::mount)
                 .configure(classes::api::mount)
                 .configure(events::api::mount)
                 .configure(agents::api::mount)

@@ -1,6 +1,10 @@
 //! The application: what every handler and worker shares, and its start and stop.
 
-use std::{ops::Deref, sync::Arc, time::Duration};
+use std::{
+    ops::Deref,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use anyhow::Context;
 use postroom_migrations::Migrator;
@@ -12,6 +16,7 @@ use crate::{
     config::Config,
     db::Db,
     events::Tail,
+    mail::tls::Trust,
     secret::Sealer,
     shutdown::Shutdown,
     workers::{self, Tasks, Wakes},
@@ -39,6 +44,8 @@ pub struct Shared {
     pub tail: Tail,
     /// Public keys of access tokens.
     pub known_keys: KnownKeys,
+    /// The certificate authorities that mail servers are believed by, once they were read.
+    trust: OnceLock<Trust>,
     /// The workers' wake-up calls.
     pub wakes: Arc<Wakes>,
     /// The background tasks.
@@ -81,10 +88,29 @@ impl App {
             sealer,
             tail: Tail::default(),
             known_keys: KnownKeys::default(),
+            trust: OnceLock::new(),
             wakes: Arc::default(),
             tasks: Tasks::new(shutdown.clone()),
             shutdown,
         })))
+    }
+
+    /// The system's certificate authorities and those of `mail.extra_ca_file`; read once.
+    ///
+    /// # Errors
+    /// When the file cannot be read or holds no certificate.
+    pub fn trust(&self) -> anyhow::Result<Trust> {
+        if let Some(trust) = self.trust.get() {
+            return Ok(trust.clone());
+        }
+        let file = &self.config.mail.extra_ca_file;
+        let extra = if file.as_os_str().is_empty() {
+            None
+        } else {
+            Some(std::fs::read_to_string(file).context("mail.extra_ca_file cannot be read")?)
+        };
+        let trust = Trust::new(extra.as_deref()).context("mail.extra_ca_file")?;
+        Ok(self.trust.get_or_init(|| trust).clone())
     }
 
     /// Starts the background loops.
