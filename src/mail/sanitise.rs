@@ -41,6 +41,8 @@ const TEXT_SOURCE_MAX: usize = 1024 * 1024;
 const TEXT_DEPTH_MAX: usize = 200;
 /// Deepest nesting that is cleaned as HTML; the parser's work grows with its square, so a deeper body is shown as text.
 const HTML_DEPTH_MAX: usize = 1000;
+/// Most character references and hard spaces that are cleaned as HTML: each costs the cleaner the whole stretch of text it is in.
+const REFERENCES_MAX: usize = 10_000;
 /// Width that keeps a paragraph on one line.
 const TEXT_WIDTH: usize = 1000;
 
@@ -135,7 +137,7 @@ static LINK_TAG: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"(?i)</?
 
 /// Cleans `raw`; `cid` gives the address under which the part with a Content-ID can be loaded, without angle brackets.
 pub fn html(raw: &str, images: Images, cid: impl Fn(&str) -> Option<String>) -> Sanitised {
-    if depth(raw) > HTML_DEPTH_MAX {
+    if depth(raw) > HTML_DEPTH_MAX || raw.matches(['&', '\u{a0}']).count() > REFERENCES_MAX {
         let html = format!("<pre>{}</pre>", ammonia::clean_text(&text_from_html(raw)));
         return Sanitised { html, blocked_images: 0 };
     }

@@ -54,221 +54,193 @@ impl Case {
 const ANNA: &str = "Anna Smith <anna@example.org>";
 const PLAIN_ANNA: &str = "anna@example.org";
 
-fn cases() -> Vec<Case> {
-    use Classification::*;
-    vec![
-        case(
-            "plain_english",
-            ANNA,
-            "plain-1@example.org",
-            "Where is my order?",
-            "Hello,\n\nmy order 4711 has not arrived. Can you help?\n\nAnna",
-        ),
-        case(
-            "german_quoted_printable",
-            "Jürgen Müller <juergen@example.de>",
-            "de-1@example.de",
-            "Rückfrage zur Größe",
-            "Guten Tag,\n\nwelche Größe empfehlen Sie für Erwachsene?",
-        ),
-        case(
-            "french_windows_1252",
-            "Zoé Lefèvre <zoe@example.fr>",
-            "fr-1@example.fr",
-            "Remboursement € 20",
-            "Bonjour,\n\nj’attends mes 20 € depuis l’été.",
-        ),
-        case(
-            "russian_koi8",
-            "Иван Петров <ivan@example.ru>",
-            "ru-1@example.ru",
-            "Доставка",
-            "Когда приедет посылка?",
-        ),
-        case(
-            "japanese_iso_2022_jp",
-            "山田花子 <hanako@example.jp>",
-            "jp-1@example.jp",
-            "注文について",
-            "注文の状況を教えてください。",
-        ),
-        case("chinese_gb2312", "李明 <li@example.cn>", "cn-1@example.cn", "发票", "请给我发票。"),
-        case("arabic_utf8", ANNA, "ar-1@example.org", "استفسار", "أين طلبي؟"),
-        case("no_from", "-", "nofrom@example.org", "Who am I?", "Guess."),
-        case("no_message_id", PLAIN_ANNA, "-", "Without an id", "Nameless."),
-        case("no_header_at_all", "-", "-", "-", "Just some words that a machine piped in.\n\nNothing else."),
-        case("header_only", PLAIN_ANNA, "-", "Only a header", "-"),
-        case("reused_message_id_1", PLAIN_ANNA, "reused@example.org", "Message 1", "First message."),
-        case(
-            "reused_message_id_2",
-            PLAIN_ANNA,
-            "reused@example.org",
-            "Message 2",
-            "Second message, same id.",
-        ),
-        case("broken_mime_no_end", ANNA, "broken-1@example.org", "Cut short", "The beginning is here.")
-            .with(&["half.pdf application/pdf 10"]),
-        case("broken_mime_no_boundary", ANNA, "broken-2@example.org", "No boundary given", "Still readable.")
-            .with(&["list.csv text/csv 3"]),
-        case(
-            "broken_mime_boundary_never_comes",
-            ANNA,
-            "broken-3@example.org",
-            "Boundary never comes",
-            "This body has no parts at all.",
-        ),
-        case("broken_header_lines", PLAIN_ANNA, "-", "Broken lines", "Readable."),
-        case("eight_bit_headers_latin1", "Jürgen Müller <j@example.de>", "l1@example.de", "Größe", "Hallo"),
-        case(
-            "eight_bit_headers_utf8",
-            "Jürgen Müller <j@example.de>",
-            "u8@example.de",
-            "Größe 漢字",
-            "Hallo",
-        ),
-        case("wrong_charset_says_utf8", ANNA, "wc-1@example.org", "Wrong charset", "Das Café in Köln"),
-        case("wrong_charset_says_ascii", ANNA, "wc-2@example.org", "Wrong charset", "Das Café in Köln"),
-        case("unknown_charset", ANNA, "wc-3@example.org", "Unknown charset", "Das Café in Köln"),
-        case("nul_bytes", "Anna <anna@example.org>", "nul@example.org", "NUL", "Hello"),
-        case("bare_cr", PLAIN_ANNA, "cr@example.org", "Old line ends", "Line one\nLine two"),
-        case("bare_lf", PLAIN_ANNA, "lf@example.org", "Unix line ends", "Line one\nLine two"),
-        case("mixed_line_ends", PLAIN_ANNA, "mix@example.org", "Mixed X-Bad: injected", "One\nTwo\nThree"),
-        case("html_with_scripts", ANNA, "html-1@example.org", "Look at this", "Dear team, please click."),
-        case(
-            "outlook_reply",
-            ANNA,
-            "outlook-1@example.org",
-            "RE: Your order",
-            "That works for me, thank you.\n\nKind regards\nAnna",
-        ),
-        case("gmail_reply", ANNA, "CAF+gmail1@example.org", "Re: Your order", "Tuesday is fine."),
-        case("iphone_reply", ANNA, "iphone-1@example.org", "Re: Your order", "Tuesday is fine"),
-        case(
-            "german_reply_wrapped",
-            ANNA,
-            "de-reply@example.org",
-            "AW: Ihre Bestellung",
-            "Ja, Dienstag passt.",
-        ),
-        case(
-            "inline_answers",
-            ANNA,
-            "inline-1@example.org",
-            "Re: Questions",
-            "On 6 May 2024, Support wrote:\n> Which size?\nMedium, please.\n\n> Which colour?\nBlue.",
-        ),
-        case(
-            "auto_reply",
-            "Bob <bob@example.org>",
-            "auto-1@example.org",
-            "Re: Your order",
-            "I will read your mail soon.",
-        )
-        .is(AutoReply),
-        case(
-            "out_of_office_exchange",
-            "Bob <bob@example.org>",
-            "ooo-1@example.org",
-            "Automatic reply: Your order",
-            "I am away until Friday.",
-        )
-        .is(AutoReply),
-        case(
-            "bounce_dsn_failed",
-            "Mail Delivery System <MAILER-DAEMON@mx.example.net>",
-            "dsn-1@mx.example.net",
-            "Undelivered Mail Returned to Sender",
-            "This is the mail system at mx.example.net.",
-        )
-        .with(&["- message/delivery-status 154", "- message/rfc822 113"])
-        .is(Bounce),
-        case(
-            "dsn_delayed",
-            "Mail Delivery System <MAILER-DAEMON@mx.example.net>",
-            "dsn-2@mx.example.net",
-            "Delayed Mail (still being retried)",
-            "This is the mail system at mx.example.net.",
-        )
-        .with(&["- message/delivery-status 155", "- message/rfc822 113"])
-        .is(AutoReply),
-        case(
-            "bounce_dsn_headers_only",
-            "Mail Delivery System <MAILER-DAEMON@mx.example.net>",
-            "dsn-3@mx.example.net",
-            "Delivery Status Notification (Failure)",
-            "This is the mail system at mx.example.net.",
-        )
-        .with(&["- message/delivery-status 169", "- text/rfc822-headers 113"])
-        .is(Bounce),
-        case(
-            "bounce_old_style",
-            "Mail Delivery System <mailer-daemon@old.example.net>",
-            "old-1@old.example.net",
-            "Mail delivery failed: returning message to sender",
-            "A message that you sent could not be delivered.",
-        )
-        .is(Bounce),
-        case(
-            "complaint_arf",
-            "abuse@provider.example",
-            "arf-1@provider.example",
-            "FW: Your order",
-            "This is an email abuse report.",
-        )
-        .with(&["- message/feedback-report 63", "- message/rfc822 55"])
-        .is(Complaint),
-        case(
-            "mailing_list",
-            "Carla <carla@example.org>",
-            "list-1@lists.example.org",
-            "[news] May",
-            "The news of May.",
-        )
-        .is(List),
-        case("inline_cid_image", ANNA, "cid-1@example.org", "A photo", "See the photo.")
-            .with(&["photo.png image/png 70 inline"]),
-        case("rfc2231_filenames", ANNA, "names-1@example.org", "Names", "Files.").with(&[
-            "Übersicht €.pdf application/pdf 3",
-            "Sehr langer Name für eine Datei.pdf application/pdf 3",
-            "Привет.pdf application/pdf 3",
-            "passwd text/plain 4",
-        ]),
-        case("calendar_invite", ANNA, "cal-1@example.org", "Invitation: Visit", "You are invited.")
-            .with(&["- text/calendar 46", "invite.ics application/ics 30"]),
-        case("winmail_dat", ANNA, "tnef-1@example.org", "From Outlook", "See attached.")
-            .with(&["winmail.dat application/ms-tnef 260"]),
-        case("pgp_signed", ANNA, "pgp-1@example.org", "Signed", "This is really me.")
-            .with(&["signature.asc application/pgp-signature 76"]),
-        case("empty_body", ANNA, "empty-1@example.org", "Nothing to say", "-"),
-        case("only_attachment", ANNA, "only-1@example.org", "Scan", "-")
-            .with(&["scan.pdf application/pdf 13"]),
-        case(
-            "html_with_text_footer",
-            ANNA,
-            "foot-1@example.org",
-            "Through a list",
-            "The main content.\nSent through our gateway & checked.",
-        ),
-        case("forwarded_message", ANNA, "fwd-1@example.org", "Fwd: Complaint", "Please handle this.")
-            .with(&["complaint.eml message/rfc822 62"]),
-        case(
-            "groups_and_comments",
-            "Smith, Anna (Sales) (home) <anna@example.org>",
-            "folded-id@example.org",
-            "A subject that was folded 😊",
-            "Hi",
-        ),
-        case(
-            "own_loop",
-            "Support <support@example.com>",
-            "loop-1@example.com",
-            "Receipt",
-            "We got your mail.",
-        )
-        .is(AutoReply),
-        case("uppercase_everything", "ANNA@EXAMPLE.ORG", "SHOUT@EXAMPLE.ORG", "SHOUTING", "HELLO"),
-    ]
-}
+static CASES: &[Case] = &[
+    case(
+        "plain_english",
+        ANNA,
+        "plain-1@example.org",
+        "Where is my order?",
+        "Hello,\n\nmy order 4711 has not arrived. Can you help?\n\nAnna",
+    ),
+    case(
+        "german_quoted_printable",
+        "Jürgen Müller <juergen@example.de>",
+        "de-1@example.de",
+        "Rückfrage zur Größe",
+        "Guten Tag,\n\nwelche Größe empfehlen Sie für Erwachsene?",
+    ),
+    case(
+        "french_windows_1252",
+        "Zoé Lefèvre <zoe@example.fr>",
+        "fr-1@example.fr",
+        "Remboursement € 20",
+        "Bonjour,\n\nj’attends mes 20 € depuis l’été.",
+    ),
+    case(
+        "russian_koi8",
+        "Иван Петров <ivan@example.ru>",
+        "ru-1@example.ru",
+        "Доставка",
+        "Когда приедет посылка?",
+    ),
+    case(
+        "japanese_iso_2022_jp",
+        "山田花子 <hanako@example.jp>",
+        "jp-1@example.jp",
+        "注文について",
+        "注文の状況を教えてください。",
+    ),
+    case("chinese_gb2312", "李明 <li@example.cn>", "cn-1@example.cn", "发票", "请给我发票。"),
+    case("arabic_utf8", ANNA, "ar-1@example.org", "استفسار", "أين طلبي؟"),
+    case("no_from", "-", "nofrom@example.org", "Who am I?", "Guess."),
+    case("no_message_id", PLAIN_ANNA, "-", "Without an id", "Nameless."),
+    case("no_header_at_all", "-", "-", "-", "Just some words that a machine piped in.\n\nNothing else."),
+    case("header_only", PLAIN_ANNA, "-", "Only a header", "-"),
+    case("reused_message_id_1", PLAIN_ANNA, "reused@example.org", "Message 1", "First message."),
+    case("reused_message_id_2", PLAIN_ANNA, "reused@example.org", "Message 2", "Second message, same id."),
+    case("broken_mime_no_end", ANNA, "broken-1@example.org", "Cut short", "The beginning is here.")
+        .with(&["half.pdf application/pdf 10"]),
+    case("broken_mime_no_boundary", ANNA, "broken-2@example.org", "No boundary given", "Still readable.")
+        .with(&["list.csv text/csv 3"]),
+    case(
+        "broken_mime_boundary_never_comes",
+        ANNA,
+        "broken-3@example.org",
+        "Boundary never comes",
+        "This body has no parts at all.",
+    ),
+    case("broken_header_lines", PLAIN_ANNA, "-", "Broken lines", "Readable."),
+    case("eight_bit_headers_latin1", "Jürgen Müller <j@example.de>", "l1@example.de", "Größe", "Hallo"),
+    case("eight_bit_headers_utf8", "Jürgen Müller <j@example.de>", "u8@example.de", "Größe 漢字", "Hallo"),
+    case("wrong_charset_says_utf8", ANNA, "wc-1@example.org", "Wrong charset", "Das Café in Köln"),
+    case("wrong_charset_says_ascii", ANNA, "wc-2@example.org", "Wrong charset", "Das Café in Köln"),
+    case("unknown_charset", ANNA, "wc-3@example.org", "Unknown charset", "Das Café in Köln"),
+    case("nul_bytes", "Anna <anna@example.org>", "nul@example.org", "NUL", "Hello"),
+    case("bare_cr", PLAIN_ANNA, "cr@example.org", "Old line ends", "Line one\nLine two"),
+    case("bare_lf", PLAIN_ANNA, "lf@example.org", "Unix line ends", "Line one\nLine two"),
+    case("mixed_line_ends", PLAIN_ANNA, "mix@example.org", "Mixed X-Bad: injected", "One\nTwo\nThree"),
+    case("html_with_scripts", ANNA, "html-1@example.org", "Look at this", "Dear team, please click."),
+    case(
+        "outlook_reply",
+        ANNA,
+        "outlook-1@example.org",
+        "RE: Your order",
+        "That works for me, thank you.\n\nKind regards\nAnna",
+    ),
+    case("gmail_reply", ANNA, "CAF+gmail1@example.org", "Re: Your order", "Tuesday is fine."),
+    case("iphone_reply", ANNA, "iphone-1@example.org", "Re: Your order", "Tuesday is fine"),
+    case("german_reply_wrapped", ANNA, "de-reply@example.org", "AW: Ihre Bestellung", "Ja, Dienstag passt."),
+    case(
+        "inline_answers",
+        ANNA,
+        "inline-1@example.org",
+        "Re: Questions",
+        "On 6 May 2024, Support wrote:\n> Which size?\nMedium, please.\n\n> Which colour?\nBlue.",
+    ),
+    case(
+        "auto_reply",
+        "Bob <bob@example.org>",
+        "auto-1@example.org",
+        "Re: Your order",
+        "I will read your mail soon.",
+    )
+    .is(Classification::AutoReply),
+    case(
+        "out_of_office_exchange",
+        "Bob <bob@example.org>",
+        "ooo-1@example.org",
+        "Automatic reply: Your order",
+        "I am away until Friday.",
+    )
+    .is(Classification::AutoReply),
+    case(
+        "bounce_dsn_failed",
+        "Mail Delivery System <MAILER-DAEMON@mx.example.net>",
+        "dsn-1@mx.example.net",
+        "Undelivered Mail Returned to Sender",
+        "This is the mail system at mx.example.net.",
+    )
+    .with(&["- message/delivery-status 154", "- message/rfc822 113"])
+    .is(Classification::Bounce),
+    case(
+        "dsn_delayed",
+        "Mail Delivery System <MAILER-DAEMON@mx.example.net>",
+        "dsn-2@mx.example.net",
+        "Delayed Mail (still being retried)",
+        "This is the mail system at mx.example.net.",
+    )
+    .with(&["- message/delivery-status 155", "- message/rfc822 113"])
+    .is(Classification::AutoReply),
+    case(
+        "bounce_dsn_headers_only",
+        "Mail Delivery System <MAILER-DAEMON@mx.example.net>",
+        "dsn-3@mx.example.net",
+        "Delivery Status Notification (Failure)",
+        "This is the mail system at mx.example.net.",
+    )
+    .with(&["- message/delivery-status 169", "- text/rfc822-headers 113"])
+    .is(Classification::Bounce),
+    case(
+        "bounce_old_style",
+        "Mail Delivery System <mailer-daemon@old.example.net>",
+        "old-1@old.example.net",
+        "Mail delivery failed: returning message to sender",
+        "A message that you sent could not be delivered.",
+    )
+    .is(Classification::Bounce),
+    case(
+        "complaint_arf",
+        "abuse@provider.example",
+        "arf-1@provider.example",
+        "FW: Your order",
+        "This is an email abuse report.",
+    )
+    .with(&["- message/feedback-report 63", "- message/rfc822 55"])
+    .is(Classification::Complaint),
+    case(
+        "mailing_list",
+        "Carla <carla@example.org>",
+        "list-1@lists.example.org",
+        "[news] May",
+        "The news of May.",
+    )
+    .is(Classification::List),
+    case("inline_cid_image", ANNA, "cid-1@example.org", "A photo", "See the photo.")
+        .with(&["photo.png image/png 70 inline"]),
+    case("rfc2231_filenames", ANNA, "names-1@example.org", "Names", "Files.").with(&[
+        "Übersicht €.pdf application/pdf 3",
+        "Sehr langer Name für eine Datei.pdf application/pdf 3",
+        "Привет.pdf application/pdf 3",
+        "passwd text/plain 4",
+    ]),
+    case("calendar_invite", ANNA, "cal-1@example.org", "Invitation: Visit", "You are invited.")
+        .with(&["- text/calendar 46", "invite.ics application/ics 30"]),
+    case("winmail_dat", ANNA, "tnef-1@example.org", "From Outlook", "See attached.")
+        .with(&["winmail.dat application/ms-tnef 260"]),
+    case("pgp_signed", ANNA, "pgp-1@example.org", "Signed", "This is really me.")
+        .with(&["signature.asc application/pgp-signature 76"]),
+    case("empty_body", ANNA, "empty-1@example.org", "Nothing to say", "-"),
+    case("only_attachment", ANNA, "only-1@example.org", "Scan", "-").with(&["scan.pdf application/pdf 13"]),
+    case(
+        "html_with_text_footer",
+        ANNA,
+        "foot-1@example.org",
+        "Through a list",
+        "The main content.\nSent through our gateway & checked.",
+    ),
+    case("forwarded_message", ANNA, "fwd-1@example.org", "Fwd: Complaint", "Please handle this.")
+        .with(&["complaint.eml message/rfc822 62"]),
+    case(
+        "groups_and_comments",
+        "Smith, Anna (Sales) (home) <anna@example.org>",
+        "folded-id@example.org",
+        "A subject that was folded 😊",
+        "Hi",
+    ),
+    case("own_loop", "Support <support@example.com>", "loop-1@example.com", "Receipt", "We got your mail.")
+        .is(Classification::AutoReply),
+    case("uppercase_everything", "ANNA@EXAMPLE.ORG", "SHOUT@EXAMPLE.ORG", "SHOUTING", "HELLO"),
+];
 
 fn shown(attachment: &Attachment) -> String {
     let name = attachment.filename.as_deref().unwrap_or("-");
@@ -282,7 +254,7 @@ fn shown(attachment: &Attachment) -> String {
 #[test]
 fn every_fixture_says_what_it_says() {
     let mut differences = String::new();
-    for case in cases() {
+    for case in CASES {
         let mail = parsed(case.name);
         let attachments: Vec<String> = mail.attachments.iter().map(shown).collect();
         let found = [
@@ -312,7 +284,7 @@ fn every_fixture_says_what_it_says() {
 
 #[test]
 fn every_fixture_has_a_case_and_survives_json() {
-    let mut names: Vec<&str> = cases().iter().map(|case| case.name).collect();
+    let mut names: Vec<&str> = CASES.iter().map(|case| case.name).collect();
     names.sort_unstable();
     let folder = format!("{}/tests/fixtures", env!("CARGO_MANIFEST_DIR"));
     let files =
@@ -387,7 +359,7 @@ fn attachments_come_out_as_they_went_in() {
     assert_eq!(mail.attachments[0].part, "2");
     let enclosed = attachment(&fixture("forwarded_message"), 0).unwrap();
     assert_eq!(read_bytes(&enclosed.bytes).subject.as_deref(), Some("Complaint"));
-    for case in cases() {
+    for case in CASES {
         let raw = fixture(case.name);
         for file in parsed(case.name).attachments {
             let content = attachment(&raw, file.index).unwrap();
@@ -531,8 +503,7 @@ proptest! {
         at in any::<prop::sample::Index>(),
         changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0_u8..4), 1..12),
     ) {
-        let cases = cases();
-        let mut raw = fixture(at.get(&cases).name);
+        let mut raw = fixture(at.get(CASES).name);
         for (place, byte, kind) in changes {
             let place = place.index(raw.len());
             match kind {
