@@ -11,4 +11,6 @@
 )]
 
 mod classes;
+mod conversations;
+mod inbound;
 mod support;
