@@ -22,7 +22,7 @@ use crate::{
     access::guard::guard,
     accounts, agents,
     app::App,
-    classes, events,
+    classes, conversations, events,
     http::{
         body::BodyLimit,
         contract::Contract,
@@ -30,7 +30,7 @@ use crate::{
         observe::observe,
         problem::{Code, Problem},
     },
-    queues, service,
+    inbound, queues, service,
 };
 
 /// Adds every operation of every feature.
@@ -44,7 +44,11 @@ fn mount(config: &mut ServiceConfig<'_>) {
                 .configure(agents::api::mount)
                 .configure(agents::groups::mount)
                 .configure(agents::skills::mount)
-                .configure(queues::api::mount);
+                .configure(queues::api::mount)
+                .configure(inbound::api::mount)
+                .configure(conversations::api::mount)
+                .configure(conversations::messages::mount)
+                .configure(conversations::source::mount);
         },
     ));
 }

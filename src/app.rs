@@ -9,6 +9,7 @@ use std::{
 use anyhow::Context;
 use postroom_migrations::Migrator;
 use sea_orm_migration::MigratorTrait;
+use tokio::sync::OnceCell;
 
 use crate::{
     access::token::KnownKeys,
@@ -17,6 +18,7 @@ use crate::{
     db::Db,
     events::Tail,
     mail::tls::Trust,
+    raw::RawStore,
     secret::Sealer,
     shutdown::Shutdown,
     workers::{self, Tasks, Wakes},
@@ -40,6 +42,10 @@ pub struct Shared {
     pub clock: Clock,
     /// Seals stored secrets.
     pub sealer: Sealer,
+    /// The raw bytes of messages.
+    pub raw: RawStore,
+    /// The installation's id once it was read: see `inbound::instance`.
+    pub instance_id: OnceCell<String>,
     /// New events of the log.
     pub tail: Tail,
     /// Public keys of access tokens.
@@ -80,12 +86,16 @@ impl App {
         }
         let db =
             Db::connect(&config.database).await.context("database.url: the database cannot be opened")?;
+        let raw = RawStore::open(&config.storage)
+            .context("storage.object_store_url: the object store cannot be opened")?;
         let shutdown = Shutdown::default();
         Ok(Self(Arc::new(Shared {
             config,
             db,
             clock,
             sealer,
+            raw,
+            instance_id: OnceCell::new(),
             tail: Tail::default(),
             known_keys: KnownKeys::default(),
             trust: OnceLock::new(),

@@ -70,6 +70,18 @@ pub const MATRIX: &[(&str, Access)] = &[
     ("create_class", Roles(ADMIN, "routing:write")),
     ("update_class", Roles(ADMIN, "routing:write")),
     ("delete_class", Roles(ADMIN, "routing:write")),
+    // inbound
+    ("push_message", Roles(ADMIN, "inbound:write")),
+    // conversations: agents only those that they have or had work in
+    ("list_conversations", Roles(STAFF, "conversations:read")),
+    ("get_conversation", Roles(STAFF, "conversations:read")),
+    ("list_conversation_messages", Roles(STAFF, "conversations:read")),
+    ("close_conversation", Roles(STAFF, "conversations:write")),
+    ("reopen_conversation", Roles(STAFF, "conversations:write")),
+    ("list_messages", Roles(STAFF, "conversations:read")),
+    ("get_message", Roles(STAFF, "conversations:read")),
+    ("get_message_raw", Roles(STAFF, "conversations:read")),
+    ("get_message_attachment", Roles(STAFF, "conversations:read")),
 ];
 
 impl Access {

@@ -284,18 +284,13 @@ impl Sealed {
                     .or(known.refresh_token.filter(|_| !removes("/oauth/refresh_token"))),
             },
         };
-        let stored =
-            Stored { password: password.is_some(), refresh_token: secrets.refresh_token.is_some() };
+        let stored = Stored { password: password.is_some(), refresh_token: secrets.refresh_token.is_some() };
         let oauth = secrets.seal(&app.sealer, id).map_err(Problem::internal)?;
         Ok(Self { password, oauth, stored })
     }
 }
 
-fn columns(
-    now: Timestamp,
-    wanted: AccountCreate,
-    secrets: Sealed,
-) -> Result<account::ActiveModel, Problem> {
+fn columns(now: Timestamp, wanted: AccountCreate, secrets: Sealed) -> Result<account::ActiveModel, Problem> {
     let oauth = wanted.oauth.map(serde_json::to_value).transpose().map_err(Problem::internal)?;
     let sms = wanted.sms.map(serde_json::to_value).transpose().map_err(Problem::internal)?;
     Ok(account::ActiveModel {

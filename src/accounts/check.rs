@@ -85,7 +85,8 @@ async fn steps(app: &App, row: &account::Model) -> Vec<AccountCheckStep> {
 }
 
 fn failed(error: &MailboxError, took: Duration) -> AccountCheckStep {
-    let name = if matches!(error, MailboxError::Oauth(_) | MailboxError::Changed) { "token" } else { "settings" };
+    let name =
+        if matches!(error, MailboxError::Oauth(_) | MailboxError::Changed) { "token" } else { "settings" };
     step(name, false, error.to_string(), took)
 }
 

@@ -18,7 +18,7 @@ use crate::{
         oauth::{Grant, OauthError, Token, TokenRequest, fetch_token},
         tls::{Deadlines, Endpoint, Security},
     },
-    secret::{SecretError, Sealer},
+    secret::{Sealer, SecretError},
 };
 
 /// The longest that a fetch or a list may take.

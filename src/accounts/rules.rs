@@ -6,7 +6,9 @@ use regex::RegexBuilder;
 
 use super::{
     entity::{AccountState, Channel, account},
-    settings::{AccountCreate, AfterFetchAction, InboundAuth, InboundSecurity, OauthGrant, Protocol, SmsSettings},
+    settings::{
+        AccountCreate, AfterFetchAction, InboundAuth, InboundSecurity, OauthGrant, Protocol, SmsSettings,
+    },
 };
 use crate::{
     http::{Problem, problem::FieldError},
@@ -52,7 +54,11 @@ pub fn check(wanted: &mut AccountCreate, plaintext_allowed: bool) -> Result<(), 
     }
     let size = serde_json::to_vec(&wanted.script_settings).map_or(0, |json| json.len());
     if size > SCRIPT_SETTINGS_MAX {
-        errors.add("/script_settings", "too_long", format!("{size} bytes are more than {SCRIPT_SETTINGS_MAX}"));
+        errors.add(
+            "/script_settings",
+            "too_long",
+            format!("{size} bytes are more than {SCRIPT_SETTINGS_MAX}"),
+        );
     }
     let inbound = &wanted.inbound;
     let in_clear = inbound.protocol == Protocol::Imap && inbound.security == InboundSecurity::None;
@@ -131,7 +137,11 @@ pub fn check_complete(wanted: &AccountCreate, stored: Stored) -> Result<(), Prob
 /// `validation_failed`.
 pub fn check_unchanged(row: &account::Model, wanted: &AccountCreate) -> Result<(), Problem> {
     if row.state != AccountState::Draft && row.channel != wanted.channel {
-        return Err(Problem::invalid("/channel", "immutable", "the channel is fixed once an account is in use"));
+        return Err(Problem::invalid(
+            "/channel",
+            "immutable",
+            "the channel is fixed once an account is in use",
+        ));
     }
     Ok(())
 }
