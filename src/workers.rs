@@ -137,4 +137,5 @@ where
 /// Starts every background loop.
 pub fn start(app: &App) {
     crate::events::start(app);
+    crate::inbound::poll::start(app);
 }

@@ -2,7 +2,9 @@
 
 use actix_web::{HttpResponse, delete, get, patch, post, web};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, ModelTrait, Order, QueryFilter,
+    ActiveValue::Set,
+    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, ModelTrait, Order, QueryFilter,
+    sea_query::{Expr, ExprTrait},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -11,12 +13,12 @@ use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::{
     actions, check,
-    entity::{AccountState, Channel, account},
+    entity::{AccountState, Channel, account, folder, source},
     health::Health,
     mailbox::{Secrets, password_purpose},
     references,
     rules::{self, Stored},
-    settings::{Account, AccountCreate},
+    settings::{Account, AccountCreate, Inbound},
     state::{self, is_polled},
 };
 use crate::{
@@ -193,10 +195,35 @@ pub async fn update_account(
     if !matches!(row.state, AccountState::Draft | AccountState::Disabled) {
         rules::check_complete(&wanted, secrets.stored)?;
     }
+    if is_other_mailbox(&row, &wanted) {
+        retire_sources(&tx, now, row.id).await?;
+    }
     let row = change(&tx, now, &row, columns(now, wanted, secrets)?).await?;
     tx.commit().await?;
     let version = row.version;
     Ok(Answer::ok(&Account::of(&app.sealer, row, &caller)?)?.versioned(version).into_response())
+}
+
+/// Whether UIDs, even with the same UIDVALIDITY, may mean other messages than before.
+fn is_other_mailbox(row: &account::Model, wanted: &AccountCreate) -> bool {
+    let (old, new) = (Inbound::of(&row.inbound), &wanted.inbound);
+    (old.host.as_str(), old.port, row.username.as_str())
+        != (new.host.as_str(), new.port, wanted.username.as_str())
+}
+
+/// Gives what was taken in a UIDVALIDITY that no folder has, so that it is known again by its content only.
+async fn retire_sources(tx: &DatabaseTransaction, now: Timestamp, id: AccountId) -> Result<(), DbErr> {
+    // A UIDVALIDITY has 32 bits; the seconds above them keep what is retired now from what was retired before.
+    let shift = (now.as_millis() / 1000) << 32;
+    source::Entity::update_many()
+        .col_expr(source::Column::UidValidity, Expr::col(source::Column::UidValidity).sub(shift))
+        .filter(source::Column::AccountId.eq(id))
+        .filter(source::Column::Folder.ne("push"))
+        .filter(source::Column::UidValidity.gt(0))
+        .exec(tx)
+        .await?;
+    folder::Entity::delete_many().filter(folder::Column::AccountId.eq(id)).exec(tx).await?;
+    Ok(())
 }
 
 /// Writes new settings; whoever polls the account begins again with them, without waiting for a failure to cool down.
