@@ -10,10 +10,13 @@
     missing_docs
 )]
 
+mod accounts;
 mod classes;
 mod conversations;
 mod events;
 mod inbound;
 mod mail_net;
+mod poll;
+mod poll_real;
 mod queues;
 mod support;

@@ -4,6 +4,7 @@ pub mod app;
 pub mod client;
 pub mod imap_server;
 pub mod line_io;
+pub mod mailbox;
 pub mod smtp_sink;
 pub mod tls_fixture;
 
