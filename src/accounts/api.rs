@@ -18,7 +18,7 @@ use super::{
     mailbox::{Secrets, password_purpose},
     references,
     rules::{self, Stored},
-    settings::{Account, AccountCreate, Inbound},
+    settings::{Account, AccountCreate, Inbound, OauthSettings},
     state::{self, is_polled},
 };
 use crate::{
@@ -318,7 +318,9 @@ impl Sealed {
 }
 
 fn columns(now: Timestamp, wanted: AccountCreate, secrets: Sealed) -> Result<account::ActiveModel, Problem> {
-    let oauth = wanted.oauth.map(serde_json::to_value).transpose().map_err(Problem::internal)?;
+    let without_secrets = |oauth| OauthSettings { client_secret: None, refresh_token: None, ..oauth };
+    let oauth =
+        wanted.oauth.map(without_secrets).map(serde_json::to_value).transpose().map_err(Problem::internal)?;
     let sms = wanted.sms.map(serde_json::to_value).transpose().map_err(Problem::internal)?;
     Ok(account::ActiveModel {
         channel: Set(wanted.channel),

@@ -75,6 +75,15 @@ pub fn check(wanted: &mut AccountCreate, plaintext_allowed: bool) -> Result<(), 
             _ => {}
         }
     }
+    // Not required by the schema, so that a patch may name one member alone.
+    for oauth in &wanted.oauth {
+        if oauth.token_url.is_empty() {
+            errors.add("/oauth/token_url", "required", "say where access tokens come from");
+        }
+        if oauth.client_id.is_empty() {
+            errors.add("/oauth/client_id", "required", "say who asks for access tokens");
+        }
+    }
     match (wanted.channel, &wanted.sms) {
         (Channel::Email, Some(_)) => errors.add("/sms", "not_allowed", "only an SMS account has a gateway"),
         (Channel::Sms, None) => errors.add("/sms", "required", "an SMS account needs a gateway"),

@@ -75,7 +75,6 @@ pub enum AfterFetchAction {
 pub struct AfterFetch {
     /// What is done.
     #[serde(default)]
-    #[schema(inline, default = "leave")]
     pub action: AfterFetchAction,
     /// Where messages are moved to; only for `move`.
     #[serde(default)]
@@ -89,7 +88,6 @@ pub struct AfterFetch {
 pub struct Inbound {
     /// The way.
     #[serde(default)]
-    #[schema(inline, default = "none")]
     pub protocol: Protocol,
     /// The server's name or address.
     #[serde(default)]
@@ -101,11 +99,9 @@ pub struct Inbound {
     pub port: u16,
     /// How the connection is protected.
     #[serde(default)]
-    #[schema(inline, default = "tls")]
     pub security: InboundSecurity,
     /// How we log in.
     #[serde(default)]
-    #[schema(inline, default = "password")]
     pub auth: InboundAuth,
     /// The folder that is read.
     #[serde(default = "inbox")]
@@ -175,17 +171,19 @@ pub enum OauthGrant {
 #[serde(deny_unknown_fields)]
 pub struct OauthSettings {
     /// The token endpoint; https, or http on this machine.
-    #[schema(min_length = 1, max_length = 1000, examples("https://login.example.com/token"))]
+    #[serde(default)]
+    #[schema(max_length = 1000, default = "", examples("https://login.example.com/token"))]
     pub token_url: String,
     /// The client's id.
-    #[schema(min_length = 1, max_length = 500)]
+    #[serde(default)]
+    #[schema(max_length = 500, default = "")]
     pub client_id: String,
     /// The client's secret: left out it stays as it is, `null` removes it. It is never shown.
-    #[serde(default, skip_serializing)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 4000, write_only)]
     pub client_secret: Option<String>,
     /// The refresh token: left out it stays as it is, `null` removes it. It is never shown.
-    #[serde(default, skip_serializing)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 8000, write_only)]
     pub refresh_token: Option<String>,
     /// Space-separated scopes.
@@ -194,7 +192,6 @@ pub struct OauthSettings {
     pub scope: String,
     /// Which grant.
     #[serde(default)]
-    #[schema(inline, default = "refresh_token")]
     pub grant: OauthGrant,
 }
 
@@ -203,7 +200,8 @@ pub struct OauthSettings {
 #[serde(deny_unknown_fields)]
 pub struct SmsSettings {
     /// The gateway's address for a number, with `{number}` in the place of it.
-    #[schema(min_length = 1, max_length = 300, examples("{number}@sms.example.com"))]
+    #[serde(default)]
+    #[schema(max_length = 300, default = "", examples("{number}@sms.example.com"))]
     pub destination: String,
     /// A regular expression with the group `number`, matched against the sender of what comes in.
     #[serde(default)]
@@ -219,7 +217,6 @@ pub struct SmsSettings {
 pub struct AccountCreate {
     /// What it carries.
     #[serde(default = "email")]
-    #[schema(inline, default = "email")]
     pub channel: Channel,
     /// Its address, unique whatever its case.
     #[schema(min_length = 3, max_length = 254, examples("help@example.com"))]
@@ -237,7 +234,7 @@ pub struct AccountCreate {
     #[schema(max_length = 320, pattern = r"^[^\x00-\x1f\x7f]*$", default = "")]
     pub username: String,
     /// The mailbox's password: left out it stays as it is, `null` removes it. It is never shown.
-    #[serde(default, skip_serializing)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 1000, write_only)]
     pub password: Option<String>,
     /// How mail comes in.

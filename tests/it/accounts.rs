@@ -73,6 +73,7 @@ on_both! {
             (json!({ "sms": gateway }), "/sms"),
             (json!({ "channel": "sms", "sms": { "destination": "x@example.com" } }), "/sms/destination"),
             (json!({ "channel": "sms", "sms": { "destination": "{number}@example.com", "inbound_pattern": "(" } }), "/sms/inbound_pattern"),
+            (json!({ "oauth": { "client_id": "c" } }), "/oauth/token_url"),
             (json!({ "colour": "red" }), "/colour"),
         ];
         for (change, pointer) in cases {
@@ -183,7 +184,7 @@ on_both! {
         let ok = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), true)).collect::<Vec<_>>();
         assert_eq!(steps(&good), ok(&["resolve", "connect", "login", "select", "count"]));
         assert!(good["steps"][4]["detail"].as_str().unwrap().contains("1 messages"));
-        let mut failing = async |change: Value, last: &str| {
+        let failing = async |change: Value, last: &str| {
             admin.patch(&path, change).await.ok();
             let report = act(&admin, id, "check").await;
             assert_eq!((&report["ok"], steps(&report).last().cloned()), (&json!(false), Some((last.to_owned(), false))), "{report}");

@@ -38,13 +38,6 @@ impl Events {
         let found = tokio::time::timeout(Duration::from_secs(60), found).await;
         found.unwrap_or_else(|_| panic!("no {kind} came"))
     }
-
-    /// Waits for so many events of this kind.
-    pub async fn wait_many(&mut self, kind: &str, count: usize) {
-        for _ in 0..count {
-            self.wait(kind).await;
-        }
-    }
 }
 
 /// A queue for what no script places.
