@@ -28,7 +28,7 @@ use crate::{
         observe::observe,
         problem::{Code, Problem},
     },
-    agents, classes, conversations, delivery, events, inbound, outgoing, queues, scripts, service, templates, work,
+    accounts, agents, classes, conversations, delivery, events, inbound, outgoing, queues, scripts, service, templates, work,
 };
 
 /// Adds every operation of every feature.
@@ -37,6 +37,7 @@ fn mount(config: &mut ServiceConfig<'_>) {
         |v1: &mut ServiceConfig<'_>| {
             v1.configure(service::api::mount)
                 .configure(access::api::mount)
+                .configure(accounts::api::mount)
                 .configure(classes::api::mount)
                 .configure(events::api::mount)
                 .configure(agents::api::mount)

@@ -1,6 +1,10 @@
 //! The application: what every handler and worker shares, and its start and stop.
 
-use std::{ops::Deref, sync::Arc, time::Duration};
+use std::{
+    ops::Deref,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use anyhow::Context;
 use postroom_migrations::Migrator;
@@ -17,6 +21,7 @@ use crate::{
     scripts::{self, library::Library},
     raw::RawStore,
     outgoing::relay::Authorities,
+    mail::tls::Trust,
     secret::Sealer,
     shutdown::Shutdown,
     workers::{self, Tasks, Wakes},
@@ -54,6 +59,8 @@ pub struct Shared {
     pub authorities: Authorities,
     /// Open connections to the outgoing server.
     pub connections: Connections,
+    /// The certificate authorities that mail servers are believed by, once they were read.
+    trust: OnceLock<Trust>,
     /// The workers' wake-up calls.
     pub wakes: Arc<Wakes>,
     /// The background tasks.
@@ -103,12 +110,31 @@ impl App {
             scripts: Library::default(),
             authorities: Authorities::default(),
             connections: Connections::default(),
+            trust: OnceLock::new(),
             wakes: Arc::default(),
             tasks: Tasks::new(shutdown.clone()),
             shutdown,
         }));
         scripts::bootstrap::default_script(&app).await.context("the default script cannot be made")?;
         Ok(app)
+    }
+
+    /// The system's certificate authorities and those of `mail.extra_ca_file`; read once.
+    ///
+    /// # Errors
+    /// When the file cannot be read or holds no certificate.
+    pub fn trust(&self) -> anyhow::Result<Trust> {
+        if let Some(trust) = self.trust.get() {
+            return Ok(trust.clone());
+        }
+        let file = &self.config.mail.extra_ca_file;
+        let extra = if file.as_os_str().is_empty() {
+            None
+        } else {
+            Some(std::fs::read_to_string(file).context("mail.extra_ca_file cannot be read")?)
+        };
+        let trust = Trust::new(extra.as_deref()).context("mail.extra_ca_file")?;
+        Ok(self.trust.get_or_init(|| trust).clone())
     }
 
     /// Starts the background loops.

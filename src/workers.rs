@@ -148,4 +148,5 @@ pub fn start(app: &App) {
     run(app, "distribute", |wakes| &wakes.distribute, idle, crate::work::distribute::distribute);
     run(app, "timers", |wakes| &wakes.timers, idle, crate::work::timers::expire);
     run(app, "delivery", |wakes| &wakes.deliver, DELIVERY_LOOKS, crate::delivery::send::deliver);
+    crate::inbound::poll::start(app);
 }

@@ -6,7 +6,7 @@ const UP: &str = "
 CREATE TABLE accounts (
     id {uuid} PRIMARY KEY,
     channel TEXT NOT NULL,
-    address TEXT NOT NULL CONSTRAINT uq_accounts__address UNIQUE,
+    address TEXT NOT NULL,
     display_name TEXT NOT NULL,
     description TEXT NOT NULL,
     username TEXT NOT NULL,
@@ -35,6 +35,7 @@ CREATE TABLE accounts (
     created_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL
 );
+CREATE UNIQUE INDEX uq_accounts__address ON accounts (lower(address));
 CREATE INDEX ix_accounts__due ON accounts (due_at) WHERE due_at IS NOT NULL;
 CREATE TABLE account_folders (
     account_id {uuid} NOT NULL REFERENCES accounts (id) ON DELETE CASCADE,

@@ -58,6 +58,11 @@ impl<T: Serialize + DeserializeOwned + ToSchema> Patch<T> {
     pub fn mentions(&self, member: &str) -> bool {
         self.patch.get(member).is_some()
     }
+
+    /// Whether the patch removes what is at this JSON pointer, by `null`.
+    pub fn removes(&self, pointer: &str) -> bool {
+        self.patch.pointer(pointer).is_some_and(Value::is_null)
+    }
 }
 
 fn read<T: DeserializeOwned + ToSchema>(contract: &Contract, value: Value) -> Result<T, Problem> {

@@ -20,6 +20,7 @@ pub mod accept;
 pub mod api;
 pub mod batch;
 pub mod instance;
+pub mod poll;
 mod prepare;
 mod push;
 pub mod source;

@@ -13,6 +13,8 @@ use super::{ImapError, Timeouts};
 const RESPONSE_OVERHEAD: u64 = 1024;
 /// What one line of a list needs, in bytes, with keywords by the dozen.
 const LIST_ENTRY: u64 = 4096;
+/// The most of a header section that is fetched, in bytes: what a command without mail may bring as one literal.
+const HEADER_LIMIT: u64 = Budget::SMALL.literal;
 /// The longest list, whatever number of messages the server claims to hold.
 const LIST_LIMIT: u64 = 1 << 30;
 
@@ -164,6 +166,24 @@ impl Session {
         Ok(fetched)
     }
 
+    /// Fetches the beginning of a message's header section, for a message that is too large to be fetched whole; none
+    /// when the server does not give it.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    pub async fn fetch_header(&mut self, uid: u32) -> Result<Option<Vec<u8>>, ImapError> {
+        const DURING: &str = "a fetch of a header";
+        let line = format!("UID FETCH {uid} (UID BODY.PEEK[HEADER]<0.{HEADER_LIMIT}>)");
+        let mut header = None;
+        let done = self.wire.run(Command::new(DURING, &line, self.timeouts.transfer), |response| {
+            if let Response::Fetch(_, attributes) = response {
+                header = read_header(attributes, uid).or(header.take());
+            }
+        });
+        // A server that refuses has said so in order.
+        Ok(done.await?.ok.then_some(header).flatten())
+    }
+
     async fn fetch_set(
         &mut self,
         line: &str,
@@ -223,6 +243,15 @@ fn read_fetched(attributes: &[AttributeValue<'_>]) -> Option<Fetched> {
         }
     }
     Some(Fetched { uid: uid?, raw: raw?, internal_date_ms: date })
+}
+
+fn read_header(attributes: &[AttributeValue<'_>], wanted: u32) -> Option<Vec<u8>> {
+    let is_wanted =
+        attributes.iter().any(|attribute| matches!(attribute, AttributeValue::Uid(uid) if *uid == wanted));
+    attributes.iter().filter(|_| is_wanted).find_map(|attribute| match attribute {
+        AttributeValue::BodySection { section: Some(_), data: Some(data), .. } => Some(data.to_vec()),
+        _ => None,
+    })
 }
 
 /// RFC 3501 §9 `date-time`: `17-Jul-1996 02:44:25 -0700`, the day padded with a space.

@@ -40,6 +40,10 @@ pub struct ImapBehaviour {
     /// The words with which every login is refused.
     pub refuse_login: Option<&'static str>,
     pub fetch_fault: Option<FetchFault>,
+    /// The fault strikes this message instead, wherever it stands in an answer.
+    pub fault_uid: Option<u32>,
+    /// The fault strikes once.
+    pub fault_once: bool,
     /// A command, such as `SELECT`, that gets no answer.
     pub silent_on: Option<&'static str>,
     /// Bytes that are sent before the answer to a command.
@@ -59,6 +63,8 @@ impl Default for ImapBehaviour {
             secret: "pass",
             refuse_login: None,
             fetch_fault: None,
+            fault_uid: None,
+            fault_once: false,
             silent_on: None,
             inject: None,
             refuse: None,
@@ -199,6 +205,14 @@ impl ImapServer {
             let message = mailbox.messages.iter_mut().find(|message| message.uid == uid).unwrap();
             message.flags.insert(flag.to_owned());
         });
+    }
+
+    /// Waits until the mailboxes are as wanted.
+    pub async fn wait_until(&self, wanted: impl Fn(&Self) -> bool) {
+        let mut changed = self.shared.changed.subscribe();
+        while !wanted(self) {
+            changed.changed().await.unwrap();
+        }
     }
 
     /// How often a command came, such as `UID FETCH` or `LOGIN`.

@@ -5,6 +5,7 @@ pub mod client;
 pub mod imap_server;
 pub mod line_io;
 pub mod outbound;
+pub mod mailbox;
 pub mod smtp_sink;
 pub mod tls_fixture;
 

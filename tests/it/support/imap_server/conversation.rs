@@ -171,7 +171,13 @@ impl Conversation {
         let (set, items) = rest.split_once(' ').unwrap_or((rest, ""));
         let wanted = self.chosen(set);
         let body = items.contains("BODY.PEEK[]");
-        let fault = self.shared.behaviour.lock().unwrap().fetch_fault.filter(|_| body);
+        let header = items.contains("BODY.PEEK[HEADER]");
+        let behaviour = self.shared.behaviour.lock().unwrap().clone();
+        let fault = behaviour.fetch_fault.filter(|_| body);
+        let struck = |at: usize, uid: u32| match behaviour.fault_uid {
+            Some(wanted) => wanted == uid,
+            None => at == 1 || wanted.len() == 1,
+        };
         for (at, message) in wanted.iter().enumerate() {
             let sequence = self.view.iter().position(|uid| *uid == message.uid).map_or(0, |i| i + 1);
             let flags = message.flags.iter().cloned().collect::<Vec<_>>().join(" ");
@@ -179,12 +185,22 @@ impl Conversation {
                 "* {sequence} FETCH (UID {} INTERNALDATE \"17-Jul-1996 02:44:25 -0700\"",
                 message.uid
             );
+            if header {
+                let end = message.raw.windows(4).position(|four| four == b"\r\n\r\n").map_or(0, |at| at + 4);
+                self.send(format!("{head} BODY[HEADER]<0> {{{end}}}\r\n")).await?;
+                self.send(&message.raw[..end]).await?;
+                self.send(b")\r\n").await?;
+                continue;
+            }
             if !body {
                 head.push_str(&format!(" RFC822.SIZE {} FLAGS ({flags}))\r\n", message.raw.len()));
                 self.send(head).await?;
                 continue;
             }
-            if let Some(fault) = fault.filter(|_| at == 1 || wanted.len() == 1) {
+            if let Some(fault) = fault.filter(|_| struck(at, message.uid)) {
+                if behaviour.fault_once {
+                    self.shared.behaviour.lock().unwrap().fetch_fault = None;
+                }
                 if matches!(fault, FetchFault::LeaveOut) {
                     continue;
                 }

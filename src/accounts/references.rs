@@ -1,0 +1,37 @@
+//! Whether what an account names exists.
+
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, Statement};
+use uuid::Uuid;
+
+use super::settings::AccountCreate;
+use crate::http::Problem;
+
+/// Checks every reference of the settings.
+///
+/// # Errors
+/// `unknown_reference` at the first that names nothing.
+pub(super) async fn check(tx: &DatabaseTransaction, wanted: &AccountCreate) -> Result<(), Problem> {
+    let named = [
+        (wanted.script_id.map(|id| id.uuid()), "scripts", "/script_id", "script"),
+        (wanted.fallback_queue_id.map(|id| id.uuid()), "queues", "/fallback_queue_id", "queue"),
+        (wanted.class_id.map(|id| id.uuid()), "classes", "/class_id", "class"),
+        (wanted.receipt_template_id.map(|id| id.uuid()), "templates", "/receipt_template_id", "template"),
+    ];
+    for (id, table, pointer, what) in named {
+        let Some(id) = id else { continue };
+        if !exists(tx, table, id).await? {
+            return Err(Problem::unknown_reference(pointer, what));
+        }
+    }
+    // There are no campaigns yet, so whatever is named does not exist.
+    match wanted.campaign_ids.first() {
+        Some(_) => Err(Problem::unknown_reference("/campaign_ids/0", "campaign")),
+        None => Ok(()),
+    }
+}
+
+async fn exists(tx: &DatabaseTransaction, table: &str, id: Uuid) -> Result<bool, DbErr> {
+    let sql = format!("SELECT 1 FROM {table} WHERE id = $1");
+    let found = Statement::from_sql_and_values(tx.get_database_backend(), sql, [id.into()]);
+    Ok(tx.query_one_raw(found).await?.is_some())
+}

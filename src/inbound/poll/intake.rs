@@ -1,0 +1,271 @@
+//! From a list of messages to messages that are taken in: sizes first, bodies in batches, one being fetched while the
+//! one before is being stored. A message that cannot be fetched is set aside and does not stop the others.
+
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use super::{
+    folder,
+    held::{Held, STRIKES},
+    session::Mailbox,
+    watch::Bounds,
+};
+use crate::{
+    accounts::{AfterFetchAction, mailbox::MailboxError},
+    clock::Timestamp,
+    inbound::{
+        accept::accept,
+        batch::{AcceptError, Batch, Content, Cursor, Incoming, Rekey, Source},
+        source::{Fingerprint, already_has},
+    },
+    mail::imap::{Batches, FetchLimits, Fetched, ImapError, Listed},
+};
+
+/// A message on its way in.
+struct Item {
+    uid: u32,
+    internal_date: Timestamp,
+    content: Content,
+}
+
+impl From<AcceptError> for MailboxError {
+    fn from(error: AcceptError) -> Self {
+        tracing::error!(%error, "fetched messages could not be stored");
+        Self::Internal("fetched messages could not be stored".into())
+    }
+}
+
+/// Takes in everything in the folder that we do not have, also below the cursor; true when it came to the end.
+///
+/// # Errors
+/// When the mailbox or the database fails. What was stored until then stays.
+pub(super) async fn compare(
+    mailbox: &mut Mailbox,
+    held: &Held,
+    bounds: Bounds,
+) -> Result<bool, MailboxError> {
+    let validity = mailbox.uid_validity;
+    let mut listed = mailbox.session.list_all().await?;
+    let known = folder::known_uids(held, validity).await?;
+    let last = listed.last().map_or(0, |message| message.uid);
+    held.retain_suspects(|v, uid| v == validity && listed.binary_search_by_key(&uid, |m| m.uid).is_ok());
+    listed.retain(|message| !known.contains(&i64::from(message.uid)));
+    if let Some(since) = bounds.since {
+        listed.retain(|message| message.internal_date_ms.is_none_or(|ms| ms >= since.as_millis()));
+    }
+    listed.truncate(bounds.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX));
+    let complete = take(mailbox, held, listed).await?;
+    if complete && bounds == Bounds::default() {
+        mailbox.last_uid = mailbox.last_uid.max(last);
+        let cursor = Some(cursor(mailbox, held, mailbox.last_uid));
+        accept(&held.app, Arc::clone(&held.account), Batch { cursor, ..Batch::default() }).await?;
+        // One that could not be fetched yet has not been compared either.
+        if held.note(|health| health.suspects.is_empty()) {
+            mailbox.renumbered = false;
+            folder::set_reconciled(held, held.app.clock.now()).await?;
+        }
+    }
+    Ok(complete)
+}
+
+/// Takes in the listed messages; false when the process stopped in between.
+///
+/// # Errors
+/// When the mailbox or the database fails. What was stored until then stays.
+pub(super) async fn take(
+    mailbox: &mut Mailbox,
+    held: &Held,
+    listed: Vec<Listed>,
+) -> Result<bool, MailboxError> {
+    let validity = mailbox.uid_validity;
+    let strikes = |message: &Listed| held.strikes(validity, message.uid);
+    let (mut suspects, healthy): (Vec<_>, Vec<_>) =
+        listed.into_iter().partition(|message| strikes(message).is_some());
+    let plan = Batches::plan(healthy, &limits(held));
+    for message in plan.oversize {
+        stub(mailbox, held, message).await?;
+    }
+    if !take_batches(mailbox, held, plan.batches).await? {
+        return Ok(false);
+    }
+    // Those that failed most often come last, so that they hold up nobody.
+    suspects.sort_by_key(|message| strikes(message));
+    for message in suspects {
+        if held.app.shutdown.is_stopping() {
+            return Ok(false);
+        }
+        take_alone(mailbox, held, message).await?;
+    }
+    Ok(true)
+}
+
+fn limits(held: &Held) -> FetchLimits {
+    let message_bytes = held.app.config.mail.max_message_bytes as u64;
+    FetchLimits { message_bytes, ..FetchLimits::default() }
+}
+
+async fn take_batches(
+    mailbox: &mut Mailbox,
+    held: &Held,
+    batches: Vec<Vec<Listed>>,
+) -> Result<bool, MailboxError> {
+    let (limits, place) = (limits(held), Place::of(mailbox, held));
+    let mut fetched: Option<Vec<Item>> = None;
+    for batch in batches {
+        if held.app.shutdown.is_stopping() {
+            break;
+        }
+        let before = fetched.take();
+        let store = async {
+            match before {
+                Some(items) => place.store(items, true).await,
+                None => Ok(()),
+            }
+        };
+        let (stored, found) = tokio::join!(store, mailbox.session.fetch_raw(&batch, &limits));
+        stored?;
+        fetched = Some(received(mailbox, held, &batch, found)?);
+    }
+    if let Some(items) = fetched {
+        place.store(items, true).await?;
+    }
+    Ok(!held.app.shutdown.is_stopping())
+}
+
+/// Pairs what was listed with what came. When nothing came, its messages are fetched alone from now on.
+fn received(
+    mailbox: &Mailbox,
+    held: &Held,
+    batch: &[Listed],
+    found: Result<Vec<Fetched>, ImapError>,
+) -> Result<Vec<Item>, MailboxError> {
+    let validity = mailbox.uid_validity;
+    let found = match found {
+        Ok(found) => found,
+        Err(error) => {
+            let strikes = if batch.len() == 1 { strikes_for(&error) } else { 0 };
+            batch.iter().for_each(|message| held.suspect(validity, message.uid, strikes));
+            return Err(error.into());
+        }
+    };
+    // Mostly they were expunged just now; if not, they are tried again.
+    let came = |uid: u32| found.binary_search_by_key(&uid, |message| message.uid).is_ok();
+    batch.iter().filter(|message| !came(message.uid)).for_each(|m| held.suspect(validity, m.uid, 0));
+    let bytes: usize = found.iter().map(|message| message.raw.len()).sum();
+    let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+    held.note(|health| health.bytes_fetched = health.bytes_fetched.saturating_add(bytes));
+    metrics::counter!("postroom_poll_bytes_total").increment(bytes.unsigned_abs());
+    let now = held.app.clock.now();
+    let item = |message: Fetched| Item {
+        uid: message.uid,
+        internal_date: message.internal_date_ms.map_or(now, Timestamp::from_millis),
+        content: Content::Raw(message.raw),
+    };
+    Ok(found.into_iter().map(item).collect())
+}
+
+/// A message that is larger than announced will be so the next time, too; anything else may pass.
+fn strikes_for(error: &ImapError) -> u32 {
+    if matches!(error, ImapError::TooLarge { .. }) { STRIKES } else { 1 }
+}
+
+async fn take_alone(mailbox: &mut Mailbox, held: &Held, message: Listed) -> Result<(), MailboxError> {
+    let (validity, uid) = (mailbox.uid_validity, message.uid);
+    let oversize = message.size_bytes > limits(held).message_bytes;
+    if oversize || held.strikes(validity, uid).is_some_and(|strikes| strikes >= STRIKES) {
+        stub(mailbox, held, message).await?;
+    } else {
+        let batch = [message];
+        let found = mailbox.session.fetch_raw(&batch, &limits(held)).await;
+        let refused = matches!(found, Err(ImapError::Refused { .. })) && !mailbox.session.is_broken();
+        if refused || found.as_ref().is_ok_and(Vec::is_empty) {
+            held.suspect(validity, uid, 1);
+            return Ok(());
+        }
+        let items = received(mailbox, held, &batch, found)?;
+        Place::of(mailbox, held).store(items, true).await?;
+    }
+    held.retain_suspects(|v, u| (v, u) != (validity, uid));
+    Ok(())
+}
+
+/// Takes in a message without its content, which stays in the mailbox: nothing is done with it there.
+async fn stub(mailbox: &mut Mailbox, held: &Held, message: Listed) -> Result<(), MailboxError> {
+    let now = held.app.clock.now();
+    let size_bytes = i64::try_from(message.size_bytes).unwrap_or(i64::MAX);
+    // One that is known to lie about itself is left alone altogether.
+    let known_bad = held.strikes(mailbox.uid_validity, message.uid).is_some();
+    let header = match known_bad {
+        true => None,
+        false => mailbox.session.fetch_header(message.uid).await?,
+    };
+    let item = Item {
+        uid: message.uid,
+        internal_date: message.internal_date_ms.map_or(now, Timestamp::from_millis),
+        content: Content::Oversize { size_bytes, header },
+    };
+    Place::of(mailbox, held).store(vec![item], false).await
+}
+
+fn cursor(mailbox: &Mailbox, held: &Held, last_uid: u32) -> Cursor {
+    let folder = held.inbound.folder.clone();
+    Cursor { folder, uid_validity: mailbox.uid_validity.into(), last_uid: last_uid.into() }
+}
+
+/// Where messages of the open folder are put.
+struct Place<'a> {
+    held: &'a Held,
+    uid_validity: u32,
+    renumbered: bool,
+}
+
+impl<'a> Place<'a> {
+    fn of(mailbox: &Mailbox, held: &'a Held) -> Self {
+        Self { held, uid_validity: mailbox.uid_validity, renumbered: mailbox.renumbered }
+    }
+
+    /// Stores messages; those that we have under another UID get their new one. `fetched` says whether their content
+    /// is with us, so that the server's copy may be dealt with.
+    async fn store(&self, items: Vec<Item>, fetched: bool) -> Result<(), MailboxError> {
+        let Some(last_uid) = items.iter().map(|item| item.uid).max() else { return Ok(()) };
+        let held = self.held;
+        let (folder, uid_validity) = (held.inbound.folder.clone(), i64::from(self.uid_validity));
+        let known = if self.renumbered { self.known(&items).await? } else { vec![None; items.len()] };
+        let (mut incoming, mut rekeyed) = (Vec::with_capacity(items.len()), Vec::new());
+        for (item, known) in items.into_iter().zip(known) {
+            let uid = i64::from(item.uid);
+            if let Some(source_id) = known {
+                rekeyed.push(Rekey { source_id, uid_validity, uid });
+                continue;
+            }
+            let internal_date = item.internal_date;
+            let source = Source { folder: folder.clone(), uid_validity, uid, internal_date };
+            incoming.push(Incoming { source, content: item.content });
+        }
+        let cursor = fetched.then(|| Cursor { folder, uid_validity, last_uid: last_uid.into() });
+        let after_fetch_due = fetched && held.inbound.after_fetch.action != AfterFetchAction::Leave;
+        let batch = Batch { incoming, rekeyed, cursor, after_fetch_due };
+        let accepted = accept(&held.app, Arc::clone(&held.account), batch).await?;
+        let taken = i64::try_from(accepted.stored.len()).unwrap_or(i64::MAX);
+        held.note(|health| health.messages_taken = health.messages_taken.saturating_add(taken));
+        metrics::counter!("postroom_poll_messages_total").increment(taken.unsigned_abs());
+        Ok(())
+    }
+
+    async fn known(&self, items: &[Item]) -> Result<Vec<Option<uuid::Uuid>>, MailboxError> {
+        let prints: Vec<Fingerprint> = items.iter().map(fingerprint).collect();
+        let (held, uid_validity) = (self.held, i64::from(self.uid_validity));
+        let (account, folder) = (held.account.id, &held.inbound.folder);
+        Ok(already_has(held.app.db.read(), account, folder, uid_validity, &prints).await?)
+    }
+}
+
+fn fingerprint(item: &Item) -> Fingerprint {
+    match &item.content {
+        Content::Raw(raw) => Fingerprint::Sha256(Sha256::digest(raw).into()),
+        Content::Oversize { size_bytes, .. } => {
+            Fingerprint::Oversize { size_bytes: *size_bytes, internal_date: item.internal_date }
+        }
+    }
+}

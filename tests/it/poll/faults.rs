@@ -1,0 +1,106 @@
+//! Servers that break off, fall silent, lie or refuse.
+
+use postroom::conversations::entity::MessageState;
+use serde_json::json;
+
+use super::{mail, polled};
+use crate::support::{
+    imap_server::{FetchFault, ImapBehaviour, ImapServer},
+    mailbox::{Events, act, draft, messages, raws, read},
+};
+
+polled! {
+    async fn a_literal_of_two_gigabytes_becomes_a_stub_and_the_others_are_taken_in(app) {
+        let (admin, server) = (app.admin().await, ImapServer::start(ImapBehaviour::default()).await);
+        (0..4).for_each(|number| _ = server.append("INBOX", &mail(number)));
+        server.behave(|b| (b.fetch_fault, b.fault_uid) = (Some(FetchFault::HugeLiteral(2_147_483_648)), Some(2)));
+        let mut events = Events::of(&app);
+        let id = draft(&admin, server.addr.port(), json!({})).await;
+        act(&admin, id, "activate").await;
+        events.wait("account.connected").await;
+        let taken = messages(&app, id).await;
+        let stubs = taken.iter().filter(|message| message.state == MessageState::Oversize).count();
+        assert_eq!((taken.len(), stubs), (4, 1));
+        assert_eq!(read(&admin, id).await["state"], "active");
+        server.append("INBOX", &mail(9));
+        events.wait("message.received").await;
+        assert_eq!(server.logins(), 3);
+    }
+
+    async fn a_connection_that_breaks_in_the_middle_of_mail_loses_and_doubles_nothing(app) {
+        let admin = app.admin().await;
+        for fault in [FetchFault::Bye, FetchFault::Stall, FetchFault::CloseInLiteral] {
+            let server = ImapServer::start(ImapBehaviour::default()).await;
+            (0..3).for_each(|number| _ = server.append("INBOX", &mail(number)));
+            server.behave(|b| (b.fetch_fault, b.fault_once) = (Some(fault), true));
+            let mut events = Events::of(&app);
+            let id = draft(&admin, server.addr.port(), json!({})).await;
+            act(&admin, id, "activate").await;
+            events.wait("account.connected").await;
+            assert_eq!(raws(&app, id).await, [mail(0), mail(1), mail(2)], "{fault:?}");
+            assert_eq!(read(&admin, id).await["state"], "active");
+        }
+    }
+
+    async fn a_goodbye_while_idling_leads_to_a_new_connection(app) {
+        let (admin, server) = (app.admin().await, ImapServer::start(ImapBehaviour::default()).await);
+        let mut events = Events::of(&app);
+        let id = draft(&admin, server.addr.port(), json!({})).await;
+        act(&admin, id, "activate").await;
+        events.wait("account.connected").await;
+        server.wait_until_idling().await;
+        server.behave(|b| b.capabilities.retain(|offered| *offered != "IDLE"));
+        server.shut_down();
+        events.wait("account.connected").await;
+        server.append("INBOX", &mail(1));
+        events.wait("message.received").await;
+        assert_eq!(read(&admin, id).await["health"]["last_error"]["code"], "closed");
+    }
+
+    async fn a_refused_login_fails_at_once_with_the_reason_and_is_not_hammered(app) {
+        let (admin, server) = (app.admin().await, ImapServer::start(ImapBehaviour::default()).await);
+        server.behave(|b| b.refuse_login = Some("[AUTHENTICATIONFAILED] not today"));
+        let mut events = Events::of(&app);
+        let id = draft(&admin, server.addr.port(), json!({})).await;
+        act(&admin, id, "activate").await;
+        let failing = events.wait("account.failing").await;
+        assert!(failing.data["reason"].as_str().unwrap().contains("not today"), "{}", failing.data);
+        let account = read(&admin, id).await;
+        assert_eq!((&account["state"], &account["health"]["last_error"]["code"]), (&json!("failing"), &json!("auth_rejected")));
+        assert_eq!(server.logins(), 1);
+        server.behave(|b| b.refuse_login = None);
+        act(&admin, id, "poll").await;
+        events.wait("account.recovered").await;
+        let account = read(&admin, id).await;
+        assert_eq!((&account["state"], &account["state_reason"]), (&json!("active"), &json!(null)));
+        assert_eq!(server.logins(), 2);
+    }
+
+    async fn a_server_that_is_away_makes_the_account_failing_after_three_tries(app) {
+        let admin = app.admin().await;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let mut events = Events::of(&app);
+        let id = draft(&admin, port, json!({})).await;
+        act(&admin, id, "activate").await;
+        events.wait("account.failing").await;
+        let account = read(&admin, id).await;
+        assert_eq!(account["health"]["last_error"]["code"], "connect");
+    }
+
+    async fn a_slow_server_delays_nobody_else(app) {
+        let admin = app.admin().await;
+        let slow = ImapServer::start(ImapBehaviour { silent_on: Some("LOGIN"), ..ImapBehaviour::default() }).await;
+        let quick = ImapServer::start(ImapBehaviour::default()).await;
+        quick.append("INBOX", &mail(1));
+        let mut events = Events::of(&app);
+        let first = draft(&admin, slow.addr.port(), json!({})).await;
+        let second = draft(&admin, quick.addr.port(), json!({})).await;
+        act(&admin, first, "activate").await;
+        act(&admin, second, "activate").await;
+        let connected = events.wait("account.connected").await;
+        assert_eq!(connected.subject_id, second.uuid());
+        assert_eq!(raws(&app, second).await, [mail(1)]);
+    }
+}

@@ -1,0 +1,1 @@
+//! The poller against real Dovecot and Postfix.
