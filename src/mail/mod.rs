@@ -1,5 +1,6 @@
 //! E-mail as a protocol and a format: no database and no HTTP API in here.
 
+pub mod check;
 pub mod classify;
 pub mod compose;
 pub mod imap;

@@ -11,4 +11,5 @@
 )]
 
 mod classes;
+mod mail_net;
 mod support;
