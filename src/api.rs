@@ -21,7 +21,7 @@ pub use document::document;
 use crate::{
     access::guard::guard,
     app::App,
-    classes,
+    classes, delivery,
     http::{
         body::BodyLimit,
         contract::Contract,
@@ -29,14 +29,17 @@ use crate::{
         observe::observe,
         problem::{Code, Problem},
     },
-    service,
+    outgoing, service,
 };
 
 /// Adds every operation of every feature.
 fn mount(config: &mut ServiceConfig<'_>) {
     config.configure(service::api::mount_root).service(scope::scope("/v1").configure(
         |v1: &mut ServiceConfig<'_>| {
-            v1.configure(service::api::mount).configure(classes::api::mount);
+            v1.configure(service::api::mount)
+                .configure(classes::api::mount)
+                .configure(outgoing::api::mount)
+                .configure(delivery::api::mount);
         },
     ));
 }
