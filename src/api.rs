@@ -22,7 +22,7 @@ use crate::{
     access::guard::guard,
     agents,
     app::App,
-    classes, events,
+    classes, delivery, events,
     http::{
         body::BodyLimit,
         contract::Contract,
@@ -30,7 +30,7 @@ use crate::{
         observe::observe,
         problem::{Code, Problem},
     },
-    queues, service,
+    outgoing, queues, service,
 };
 
 /// Adds every operation of every feature.
@@ -43,7 +43,9 @@ fn mount(config: &mut ServiceConfig<'_>) {
                 .configure(agents::api::mount)
                 .configure(agents::groups::mount)
                 .configure(agents::skills::mount)
-                .configure(queues::api::mount);
+                .configure(queues::api::mount)
+                .configure(outgoing::api::mount)
+                .configure(delivery::api::mount);
         },
     ));
 }

@@ -11,7 +11,9 @@ use crate::{
     clock::Clock,
     config::Config,
     db::Db,
+    delivery::Connections,
     events::Tail,
+    outgoing::relay::Authorities,
     secret::Sealer,
     shutdown::Shutdown,
     workers::{self, Tasks, Wakes},
@@ -39,6 +41,10 @@ pub struct Shared {
     pub tail: Tail,
     /// Public keys of access tokens.
     pub known_keys: KnownKeys,
+    /// Who vouches for the outgoing server's certificate.
+    pub authorities: Authorities,
+    /// Open connections to the outgoing server.
+    pub connections: Connections,
     /// The workers' wake-up calls.
     pub wakes: Arc<Wakes>,
     /// The background tasks.
@@ -81,6 +87,8 @@ impl App {
             sealer,
             tail: Tail::default(),
             known_keys: KnownKeys::default(),
+            authorities: Authorities::default(),
+            connections: Connections::default(),
             wakes: Arc::default(),
             tasks: Tasks::new(shutdown.clone()),
             shutdown,

@@ -143,6 +143,10 @@ sections! {
         connect_timeout_s: u64,
         /// One read, in seconds.
         read_timeout_s: u64,
+        /// One answer of the outgoing server, in seconds.
+        smtp_answer_timeout_s: u64,
+        /// Its answer to a whole message, in seconds.
+        smtp_dot_timeout_s: u64,
     }
     /// Bounds.
     Limits {

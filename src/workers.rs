@@ -134,7 +134,11 @@ where
     });
 }
 
+/// How often due messages are looked for when nobody calls.
+const DELIVERY_LOOKS: Duration = Duration::from_secs(5);
+
 /// Starts every background loop.
 pub fn start(app: &App) {
     crate::events::start(app);
+    run(app, "delivery", |wakes| &wakes.deliver, DELIVERY_LOOKS, crate::delivery::send::deliver);
 }

@@ -57,6 +57,23 @@ pub const MATRIX: &[(&str, Access)] = &[
     ("create_class", Roles(ADMIN, "routing:write")),
     ("update_class", Roles(ADMIN, "routing:write")),
     ("delete_class", Roles(ADMIN, "routing:write")),
+    // outgoing server
+    ("get_outgoing_server", Roles(SUPERVISOR, "outgoing:read")),
+    ("replace_outgoing_server", Roles(ADMIN, "outgoing:write")),
+    ("delete_outgoing_server", Roles(ADMIN, "outgoing:write")),
+    ("check_outgoing_server", Roles(ADMIN, "outgoing:write")),
+    ("send_test_message", Roles(ADMIN, "outgoing:write")),
+    ("pause_outgoing_server", Roles(ADMIN, "outgoing:write")),
+    ("resume_outgoing_server", Roles(ADMIN, "outgoing:write")),
+    ("list_captured_messages", Roles(SUPERVISOR, "outgoing:read")),
+    ("get_captured_message", Roles(SUPERVISOR, "outgoing:read")),
+    ("get_captured_message_raw", Roles(SUPERVISOR, "outgoing:read")),
+    ("delete_captured_messages", Roles(ADMIN, "outgoing:write")),
+    // delivery of messages
+    ("get_message_delivery", Roles(STAFF, "work:read")),
+    ("get_message_timeline", Roles(STAFF, "work:read")),
+    ("cancel_message", Roles(STAFF, "work:write")),
+    ("retry_message", Roles(STAFF, "work:write")),
 ];
 
 impl Access {

@@ -164,7 +164,38 @@ impl Running {
     }
 }
 
+/// Work that goes on outside any transaction; its key stays taken in this process.
+#[derive(Debug)]
+pub struct PausedWork {
+    key: Option<Stored>,
+    guard: Option<Guard>,
+}
+
+impl PausedWork {
+    /// Opens a transaction again, in which the answer is stored.
+    ///
+    /// # Errors
+    /// Whatever the database says, or `idempotency_in_progress`.
+    pub async fn resume(self, db: &Db) -> Result<Work, Problem> {
+        let tx = db.begin().await?;
+        if let Some(stored) = &self.key {
+            lock(&tx, &stored.caller, &stored.key).await?;
+        }
+        Ok(Work { tx, key: self.key, _guard: self.guard })
+    }
+}
+
 impl Work {
+    /// Ends the transaction, so that none is held while the network is asked.
+    ///
+    /// # Errors
+    /// Whatever the database says.
+    pub async fn pause(self) -> Result<PausedWork, Problem> {
+        let Self { tx, key, _guard: guard } = self;
+        tx.commit().await?;
+        Ok(PausedWork { key, guard })
+    }
+
     /// Stores the answer, commits it together with the work, and gives it.
     ///
     /// # Errors
