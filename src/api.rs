@@ -20,9 +20,9 @@ pub use document::document;
 
 use crate::{
     access::guard::guard,
-    agents,
+    agents, answers,
     app::App,
-    classes, delivery, events,
+    classes, conversations, delivery, events,
     http::{
         body::BodyLimit,
         contract::Contract,
@@ -45,7 +45,11 @@ fn mount(config: &mut ServiceConfig<'_>) {
                 .configure(agents::skills::mount)
                 .configure(queues::api::mount)
                 .configure(outgoing::api::mount)
-                .configure(delivery::api::mount);
+                .configure(delivery::api::mount)
+                .configure(conversations::notes::mount)
+                .configure(answers::api::mount)
+                .configure(answers::drafts::mount)
+                .configure(answers::uploads::mount);
         },
     ));
 }

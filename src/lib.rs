@@ -6,6 +6,7 @@
 pub mod access;
 pub mod accounts;
 pub mod agents;
+pub mod answers;
 pub mod api;
 pub mod app;
 pub mod classes;
@@ -21,8 +22,10 @@ pub mod inbound;
 pub mod lease;
 pub mod mail;
 pub mod outgoing;
+pub mod pending;
 pub mod queues;
 pub mod raw;
+pub mod receipts;
 pub mod scripts;
 pub mod secret;
 pub mod service;
@@ -37,6 +40,7 @@ pub const FEATURE_EDGES: &[(&str, &[&str])] = &[
     ("access", &[]),
     ("accounts", &["classes", "queues", "scripts", "templates"]),
     ("agents", &["queues", "work"]),
+    ("answers", &["accounts", "conversations", "raw", "work"]),
     ("classes", &[]),
     ("conversations", &["accounts", "delivery", "raw", "work"]),
     ("delivery", &["conversations", "outgoing", "raw"]),
@@ -44,7 +48,8 @@ pub const FEATURE_EDGES: &[(&str, &[&str])] = &[
     ("inbound", &["accounts", "conversations", "raw", "work"]),
     ("outgoing", &["accounts"]),
     ("queues", &["agents", "work"]),
+    ("receipts", &["accounts", "conversations", "templates"]),
     ("scripts", &["classes", "queues", "templates"]),
     ("templates", &[]),
-    ("work", &["accounts", "agents", "conversations", "queues", "scripts", "templates"]),
+    ("work", &["accounts", "agents", "conversations", "queues", "receipts", "scripts", "templates"]),
 ];

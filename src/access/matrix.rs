@@ -74,6 +74,21 @@ pub const MATRIX: &[(&str, Access)] = &[
     ("get_message_timeline", Roles(STAFF, "work:read")),
     ("cancel_message", Roles(STAFF, "work:write")),
     ("retry_message", Roles(STAFF, "work:write")),
+    // answering: only the agent who has the item
+    ("reply_work_item", Roles(STAFF, "work:write")),
+    ("reply_all_work_item", Roles(STAFF, "work:write")),
+    ("forward_work_item", Roles(STAFF, "work:write")),
+    ("get_reply_template", Roles(STAFF, "work:read")),
+    ("get_draft", Roles(STAFF, "work:read")),
+    ("replace_draft", Roles(STAFF, "work:write")),
+    ("delete_draft", Roles(STAFF, "work:write")),
+    ("create_upload", Roles(STAFF, "work:write")),
+    ("get_upload", Roles(STAFF, "work:write")),
+    ("delete_upload", Roles(STAFF, "work:write")),
+    // notes: whoever sees the conversation
+    ("list_conversation_notes", Roles(STAFF, "conversations:read")),
+    ("create_conversation_note", Roles(STAFF, "conversations:write")),
+    ("create_work_item_note", Roles(STAFF, "conversations:write")),
 ];
 
 impl Access {

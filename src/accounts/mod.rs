@@ -1,3 +1,4 @@
 //! Accounts: mailboxes we receive at and send from.
 
+pub mod addresses;
 pub mod entity;
