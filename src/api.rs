@@ -30,7 +30,7 @@ use crate::{
         observe::observe,
         problem::{Code, Problem},
     },
-    outgoing, queues, service,
+    inbound, outgoing, queues, service,
 };
 
 /// Adds every operation of every feature.
@@ -49,7 +49,11 @@ fn mount(config: &mut ServiceConfig<'_>) {
                 .configure(conversations::notes::mount)
                 .configure(answers::api::mount)
                 .configure(answers::drafts::mount)
-                .configure(answers::uploads::mount);
+                .configure(answers::uploads::mount)
+                .configure(inbound::api::mount)
+                .configure(conversations::api::mount)
+                .configure(conversations::messages::mount)
+                .configure(conversations::source::mount);
         },
     ));
 }

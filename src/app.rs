@@ -5,6 +5,7 @@ use std::{ops::Deref, sync::Arc, time::Duration};
 use anyhow::Context;
 use postroom_migrations::Migrator;
 use sea_orm_migration::MigratorTrait;
+use tokio::sync::OnceCell;
 
 use crate::{
     access::token::KnownKeys,
@@ -14,6 +15,7 @@ use crate::{
     delivery::Connections,
     events::Tail,
     outgoing::relay::Authorities,
+    raw::RawStore,
     secret::Sealer,
     shutdown::Shutdown,
     workers::{self, Tasks, Wakes},
@@ -37,6 +39,10 @@ pub struct Shared {
     pub clock: Clock,
     /// Seals stored secrets.
     pub sealer: Sealer,
+    /// The raw bytes of messages.
+    pub raw: RawStore,
+    /// The installation's id once it was read: see `inbound::instance`.
+    pub instance_id: OnceCell<String>,
     /// New events of the log.
     pub tail: Tail,
     /// Public keys of access tokens.
@@ -79,12 +85,16 @@ impl App {
         }
         let db =
             Db::connect(&config.database).await.context("database.url: the database cannot be opened")?;
+        let raw = RawStore::open(&config.storage)
+            .context("storage.object_store_url: the object store cannot be opened")?;
         let shutdown = Shutdown::default();
         Ok(Self(Arc::new(Shared {
             config,
             db,
             clock,
             sealer,
+            raw,
+            instance_id: OnceCell::new(),
             tail: Tail::default(),
             known_keys: KnownKeys::default(),
             authorities: Authorities::default(),

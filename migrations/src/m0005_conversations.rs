@@ -21,6 +21,8 @@ CREATE TABLE conversations (
 );
 CREATE INDEX ix_conversations__customer ON conversations (customer_address);
 CREATE INDEX ix_conversations__account ON conversations (account_id, id);
+CREATE INDEX ix_conversations__last ON conversations (last_message_at, id);
+CREATE INDEX ix_conversations__agent ON conversations (last_agent_id) WHERE last_agent_id IS NOT NULL;
 CREATE TABLE messages (
     id {uuid} PRIMARY KEY,
     conversation_id {uuid} NOT NULL REFERENCES conversations (id),
@@ -65,6 +67,7 @@ CREATE TABLE messages (
 CREATE INDEX ix_messages__conversation ON messages (conversation_id, id);
 CREATE INDEX ix_messages__header ON messages (message_id_header);
 CREATE INDEX ix_messages__state ON messages (direction, state, id);
+CREATE INDEX ix_messages__external_ref ON messages (external_ref) WHERE external_ref IS NOT NULL;
 CREATE TABLE raw_messages (
     message_id {uuid} PRIMARY KEY REFERENCES messages (id) ON DELETE CASCADE,
     size_bytes BIGINT NOT NULL,

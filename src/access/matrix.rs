@@ -89,6 +89,18 @@ pub const MATRIX: &[(&str, Access)] = &[
     ("list_conversation_notes", Roles(STAFF, "conversations:read")),
     ("create_conversation_note", Roles(STAFF, "conversations:write")),
     ("create_work_item_note", Roles(STAFF, "conversations:write")),
+    // inbound
+    ("push_message", Roles(ADMIN, "inbound:write")),
+    // conversations: agents only those that they have or had work in
+    ("list_conversations", Roles(STAFF, "conversations:read")),
+    ("get_conversation", Roles(STAFF, "conversations:read")),
+    ("list_conversation_messages", Roles(STAFF, "conversations:read")),
+    ("close_conversation", Roles(STAFF, "conversations:write")),
+    ("reopen_conversation", Roles(STAFF, "conversations:write")),
+    ("list_messages", Roles(STAFF, "conversations:read")),
+    ("get_message", Roles(STAFF, "conversations:read")),
+    ("get_message_raw", Roles(STAFF, "conversations:read")),
+    ("get_message_attachment", Roles(STAFF, "conversations:read")),
 ];
 
 impl Access {

@@ -1,4 +1,6 @@
-//! The tables of conversations, their messages, raw bytes, uploads, notes, drafts and automatic answers.
+//! The tables of conversations, their messages, uploads, notes, drafts and automatic answers.
+
+pub use crate::raw::entity as raw_message;
 
 /// Whose turn it is.
 #[derive(
@@ -320,36 +322,6 @@ pub mod message {
         pub created_at: Timestamp,
         /// When it was last changed.
         pub updated_at: Timestamp,
-    }
-
-    /// None.
-    #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
-    pub enum Relation {}
-
-    impl ActiveModelBehavior for ActiveModel {}
-}
-
-/// The raw bytes of messages: in the row, or in the object store.
-pub mod raw_message {
-    use sea_orm::entity::prelude::*;
-
-    use crate::id::MessageId;
-
-    /// The raw source of one message.
-    #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
-    #[sea_orm(table_name = "raw_messages")]
-    pub struct Model {
-        /// The message.
-        #[sea_orm(primary_key, auto_increment = false)]
-        pub message_id: MessageId,
-        /// How many bytes.
-        pub size_bytes: i64,
-        /// Their SHA-256.
-        pub sha256: Vec<u8>,
-        /// The bytes, when they are small.
-        pub data: Option<Vec<u8>>,
-        /// Their key in the object store, when they are large.
-        pub object_key: Option<String>,
     }
 
     /// None.

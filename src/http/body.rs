@@ -127,8 +127,20 @@ async fn json(request: &HttpRequest, payload: Payload, types: &[&str]) -> Result
 ///
 /// # Errors
 /// `payload_too_large`, or `malformed_json` when the connection ends early.
-pub async fn collect(request: &HttpRequest, mut payload: Payload) -> Result<web::Bytes, Problem> {
+pub async fn collect(request: &HttpRequest, payload: Payload) -> Result<web::Bytes, Problem> {
     let limit = request.app_data::<BodyLimit>().map_or(1 << 20, |limit| limit.0);
+    collect_up_to(request, payload, limit).await
+}
+
+/// Reads a whole body of at most `limit` bytes, and notes its hash for the idempotency check.
+///
+/// # Errors
+/// `payload_too_large`, or `malformed_json` when the connection ends early.
+pub async fn collect_up_to(
+    request: &HttpRequest,
+    mut payload: Payload,
+    limit: usize,
+) -> Result<web::Bytes, Problem> {
     let too_large = || Problem::new(Code::PayloadTooLarge, format!("the limit is {limit} bytes"));
     let announced =
         request.headers().get("content-length").and_then(|value| value.to_str().ok()?.parse().ok());

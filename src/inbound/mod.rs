@@ -1,1 +1,27 @@
-//! Taking mail in: polling mailboxes, accepting messages.
+//! Taking mail in: polling mailboxes, pushing messages, and the one way in for both, [`accept::accept`].
+//!
+//! **Nothing is lost, nothing taken twice** (DESIGN rule 1). A message is known by (account, folder, UIDVALIDITY, UID).
+//! Its raw bytes are durable before its row is, and its row and the folder's cursor move in one transaction. Parsing
+//! cannot stop a mailbox: what cannot be read is kept as `unparsed` with what its header says, what was too large to
+//! fetch as an `oversize` stub. The Message-ID threads mail and never drops it.
+//!
+//! **Which conversation** a message joins is told by [`thread`].
+//!
+//! **What becomes work.** Every message is stored in its conversation; these make no arrival for
+//! [`crate::work::arrive`], and leave the conversation's state as it is:
+//! - `loop`, our own mail coming back; a conversation that begins with it is closed from the start;
+//! - `auto_reply` in a conversation that exists: the agent finds it there, but nobody is sent to it.
+//!
+//! An `auto_reply` that begins a conversation does arrive, because web forms and shops mark customers' orders so; a
+//! script may discard it by its classification. So does a `bounce` or a `complaint`: an agent whose answer did not
+//! reach the customer has to know.
+
+pub mod accept;
+pub mod api;
+pub mod batch;
+pub mod instance;
+mod prepare;
+mod push;
+pub mod source;
+mod store;
+pub mod thread;

@@ -11,7 +11,9 @@
 )]
 
 mod classes;
+mod conversations;
 mod events;
+mod inbound;
 mod mail_net;
 mod queues;
 mod support;

@@ -1,0 +1,111 @@
+//! The one way in for mail.
+
+use std::sync::Arc;
+
+use sea_orm::{DbErr, RuntimeErr};
+
+use super::{
+    batch::{AcceptError, Accepted, Batch},
+    prepare::{Prepared, bare, prepare},
+    store::{Marks, store, unused},
+    thread::Links,
+};
+use crate::{accounts::entity::account, app::App, conversations::entity::message, db::is_transient};
+
+/// How often a batch is tried again that PostgreSQL gave up for a deadlock.
+const RETRIES: usize = 5;
+
+/// Takes in a batch of messages in one transaction, together with the folder's cursor.
+///
+/// Messages that are known already are left out, so that a batch can be handed over again after a crash. When the
+/// database refuses the batch for what is in it, its messages are taken in one by one, and the one that cannot be
+/// stored as it is becomes `unparsed` without texts.
+///
+/// # Errors
+/// When the database or the object store fails: then nothing is stored, or, of a batch that was refused for what is in
+/// it, some messages are and the cursor has not moved.
+pub async fn accept(app: &App, account: Arc<account::Model>, batch: Batch) -> Result<Accepted, AcceptError> {
+    let Batch { incoming, rekeyed, cursor, after_fetch_due } = batch;
+    let prepared = prepare(app, &account, incoming).await?;
+    let marks = Marks { rekeyed: &rekeyed, cursor: cursor.as_ref(), after_fetch_due };
+    let accepted = match commit(app, &account, &prepared, marks).await {
+        Err(error) if is_refusal(&error) && !prepared.is_empty() => {
+            tracing::warn!(%error, account = %account.id, "a batch was refused and is taken in one by one");
+            one_by_one(app, &account, &prepared, marks).await
+        }
+        done => done,
+    }?;
+    for row in unused(&prepared, &accepted) {
+        app.raw.forget(row).await;
+    }
+    Ok(accepted)
+}
+
+async fn commit(
+    app: &App,
+    account: &Arc<account::Model>,
+    batch: &[Prepared],
+    marks: Marks<'_>,
+) -> Result<Accepted, DbErr> {
+    let mut tries = 0;
+    loop {
+        let done = async {
+            let tx = app.db.begin().await?;
+            let accepted = store(app, &tx, app.clock.now(), account, batch, marks).await?;
+            tx.commit().await?;
+            Ok(accepted)
+        };
+        match done.await {
+            Err(error) if is_transient(&error) && tries < RETRIES => tries += 1,
+            done => return done,
+        }
+    }
+}
+
+async fn one_by_one(
+    app: &App,
+    account: &Arc<account::Model>,
+    batch: &[Prepared],
+    marks: Marks<'_>,
+) -> Result<Accepted, DbErr> {
+    let mut all = Accepted::default();
+    let alone = Marks { rekeyed: &[], cursor: None, ..marks };
+    for one in batch {
+        let done = match commit(app, account, std::slice::from_ref(one), alone).await {
+            Err(error) if is_refusal(&error) => {
+                tracing::error!(%error, message = %one.message.id, "a message is stored without its texts");
+                commit(app, account, &[without_texts(one, account)], alone).await
+            }
+            done => done,
+        }?;
+        all.stored.extend(done.stored);
+        all.known += done.known;
+    }
+    commit(app, account, &[], marks).await?;
+    Ok(all)
+}
+
+/// The message with nothing in it that a database could refuse.
+fn without_texts(one: &Prepared, account: &account::Model) -> Prepared {
+    let message = message::Model {
+        size_bytes: one.message.size_bytes,
+        state_reason: Some("not_storable: the database refused what was read from the message".into()),
+        ..bare(one.message.id, account, one.message.created_at)
+    };
+    Prepared { message, links: Links::default(), ..one.clone() }
+}
+
+/// Whether the database understood the write and refuses the data in it.
+fn is_refusal(error: &DbErr) -> bool {
+    let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) = error
+    else {
+        return false;
+    };
+    let Some(code) = error.as_database_error().and_then(|error| error.code()) else { return false };
+    match code.parse::<u32>() {
+        // SQLite, the low byte: too big, constraint, type mismatch, out of range.
+        Ok(code) if code < 10_000 => matches!(code & 0xff, 18 | 19 | 20 | 25),
+        // PostgreSQL, the class: data exception, integrity constraint, program limit.
+        _ => ["22", "23", "54"].iter().any(|class| code.len() == 5 && code.starts_with(class)),
+    }
+}

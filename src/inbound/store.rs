@@ -1,0 +1,275 @@
+//! The one transaction of a batch: messages, their conversations, raw bytes, sources, work, events and the cursor.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel, QueryFilter,
+};
+use serde_json::json;
+
+use super::{
+    batch::{Accepted, Cursor, Rekey, Source, Stored},
+    prepare::Prepared,
+    source,
+    thread::Threads,
+};
+use crate::{
+    accounts::entity::{account, source as source_row},
+    app::App,
+    clock::Timestamp,
+    conversations::{
+        entity::{Classification, ConversationState, conversation, message, raw_message},
+        messages::customer_key,
+    },
+    events::{self, NewEvent},
+    id::{ConversationId, new_uuid},
+    work::arrive::{Arrival, arrive},
+};
+
+/// How many rows one insert carries: a message has 41 columns, and SQLite takes 32,766 parameters.
+const ROWS_PER_INSERT: usize = 400;
+
+/// What moves together with the messages of a batch.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Marks<'a> {
+    pub rekeyed: &'a [Rekey],
+    pub cursor: Option<&'a Cursor>,
+    pub after_fetch_due: bool,
+}
+
+/// Conversations as the batch leaves them.
+struct Placed {
+    arrivals: Vec<Arrival>,
+    messages: Vec<message::Model>,
+    threads: Threads,
+    began: Vec<ConversationId>,
+    /// The conversations that were there before, with the version they had.
+    touched: Vec<(ConversationId, i64)>,
+}
+
+/// Stores what is not known yet, in the caller's transaction, under a lock on the account.
+///
+/// # Errors
+/// Whatever the database says.
+pub(super) async fn store(
+    app: &App,
+    tx: &DatabaseTransaction,
+    now: Timestamp,
+    account: &Arc<account::Model>,
+    batch: &[Prepared],
+    marks: Marks<'_>,
+) -> Result<Accepted, DbErr> {
+    if source::lock_account(tx, account.id).await?.is_none() {
+        return Err(DbErr::RecordNotFound("the account is gone".into()));
+    }
+    source::rekey(tx, account.id, marks.rekeyed).await?;
+    let fresh = fresh(tx, account, batch).await?;
+    let threads = Threads::load(tx, account.id, fresh.iter().map(|one| &one.links)).await?;
+    let placed = place(now, account, &fresh, threads);
+    let stored = placed.messages.iter().map(|message| Stored {
+        message_id: message.id,
+        conversation_id: message.conversation_id,
+        state: message.state,
+    });
+    let accepted = Accepted { stored: stored.collect(), known: batch.len() - fresh.len() };
+    write(tx, now, &fresh, &placed, marks.after_fetch_due).await?;
+    events::append(tx, now, events_of(&placed)).await?;
+    arrive(app, tx, now, placed.arrivals).await?;
+    if let Some(cursor) = marks.cursor {
+        source::advance(tx, account.id, cursor).await?;
+    }
+    Ok(accepted)
+}
+
+/// Those that are neither taken in already nor twice in the batch.
+async fn fresh<'a>(
+    tx: &DatabaseTransaction,
+    account: &account::Model,
+    batch: &'a [Prepared],
+) -> Result<Vec<&'a Prepared>, DbErr> {
+    let mut seen = source::known(tx, account.id, batch.iter().map(|one| &one.source)).await?;
+    let identity = |source: &Source| (source.folder.clone(), source.uid_validity, source.uid);
+    Ok(batch.iter().filter(|one| seen.insert(identity(&one.source))).collect())
+}
+
+/// Gives every message its conversation, in the order of arrival.
+fn place(now: Timestamp, account: &Arc<account::Model>, fresh: &[&Prepared], mut threads: Threads) -> Placed {
+    let (mut arrivals, mut messages, mut began) = (Vec::new(), Vec::with_capacity(fresh.len()), Vec::new());
+    let mut touched: Vec<(ConversationId, i64)> = Vec::new();
+    let mut seen = HashSet::new();
+    for one in fresh {
+        let mut message = one.message.clone();
+        let found = threads.find(&one.links);
+        let id = found.unwrap_or_else(|| ConversationId::new(now));
+        let conversation = threads.known.entry(id).or_insert_with(|| begin(id, now, account, &message));
+        if seen.insert(id) {
+            match found {
+                Some(_) => {
+                    touched.push((id, conversation.version));
+                    conversation.version += 1;
+                }
+                None => began.push(id),
+            }
+        }
+        let arrives = arrives(message.classification, found.is_some());
+        message.conversation_id = id;
+        join(conversation, &message, arrives, now);
+        if arrives {
+            arrivals.push(Arrival {
+                account: Arc::clone(account),
+                conversation: conversation.clone(),
+                begins_conversation: found.is_none(),
+                message: message.clone(),
+            });
+        }
+        threads.note(&message);
+        messages.push(message);
+    }
+    Placed { arrivals, messages, threads, began, touched }
+}
+
+/// Whether a message becomes work: see the module `inbound` for why.
+fn arrives(class: Classification, continues: bool) -> bool {
+    match class {
+        Classification::Loop => false,
+        Classification::AutoReply => !continues,
+        Classification::Normal
+        | Classification::List
+        | Classification::Bounce
+        | Classification::Complaint => true,
+    }
+}
+
+fn begin(
+    id: ConversationId,
+    now: Timestamp,
+    account: &account::Model,
+    first: &message::Model,
+) -> conversation::Model {
+    let looped = first.classification == Classification::Loop;
+    conversation::Model {
+        id,
+        account_id: account.id,
+        channel: account.channel,
+        state: if looped { ConversationState::Closed } else { ConversationState::Open },
+        subject: first.subject.clone(),
+        customer_name: first.from_name.clone(),
+        customer_address: first.from_address.as_deref().map(customer_key),
+        message_count: 0,
+        last_message_id: None,
+        last_message_at: now,
+        last_agent_id: None,
+        version: 1,
+        created_at: now,
+        updated_at: now,
+    }
+}
+
+fn join(conversation: &mut conversation::Model, message: &message::Model, arrives: bool, now: Timestamp) {
+    conversation.message_count += 1;
+    conversation.updated_at = now;
+    if arrives {
+        conversation.state = ConversationState::Open;
+    }
+    if message.classification != Classification::Loop {
+        conversation.last_message_id = Some(message.id);
+        conversation.last_message_at = now;
+    }
+    let writer = message.from_address.as_deref().map(customer_key);
+    if writer.is_some() && writer == conversation.customer_address && message.from_name.is_some() {
+        conversation.customer_name.clone_from(&message.from_name);
+    }
+}
+
+async fn write(
+    tx: &DatabaseTransaction,
+    now: Timestamp,
+    fresh: &[&Prepared],
+    placed: &Placed,
+    after_fetch_due: bool,
+) -> Result<(), DbErr> {
+    let known = &placed.threads.known;
+    insert(tx, placed.began.iter().filter_map(|id| known.get(id)).cloned()).await?;
+    for (id, version) in &placed.touched {
+        let Some(conversation) = known.get(id) else { continue };
+        let change = conversation::ActiveModel {
+            id: sea_orm::ActiveValue::NotSet,
+            ..conversation.clone().into_active_model().reset_all()
+        };
+        let guarded = conversation::Entity::update_many()
+            .set(change)
+            .filter(conversation::Column::Id.eq(*id))
+            .filter(conversation::Column::Version.eq(*version));
+        if guarded.exec(tx).await?.rows_affected != 1 {
+            return Err(DbErr::RecordNotUpdated);
+        }
+    }
+    insert(tx, placed.messages.iter().cloned()).await?;
+    insert(tx, fresh.iter().filter_map(|one| one.raw.clone())).await?;
+    let sources = fresh.iter().map(|one| source_row::Model {
+        id: new_uuid(now),
+        account_id: one.message.account_id,
+        folder: one.source.folder.clone(),
+        uid_validity: one.source.uid_validity,
+        uid: one.source.uid,
+        message_id: one.message.id,
+        size_bytes: one.message.size_bytes,
+        internal_date: one.source.internal_date,
+        raw_sha256: one.sha256.clone(),
+        after_fetch_due,
+    });
+    insert(tx, sources).await
+}
+
+/// Inserts rows with few statements.
+async fn insert<M>(tx: &DatabaseTransaction, rows: impl Iterator<Item = M>) -> Result<(), DbErr>
+where
+    M: IntoActiveModel<<M::Entity as EntityTrait>::ActiveModel> + sea_orm::ModelTrait,
+    <M::Entity as EntityTrait>::ActiveModel: ActiveModelTrait<Entity = M::Entity>,
+{
+    let rows: Vec<_> = rows.map(IntoActiveModel::into_active_model).collect();
+    for rows in rows.chunks(ROWS_PER_INSERT) {
+        M::Entity::insert_many(rows.to_vec()).exec_without_returning(tx).await?;
+    }
+    Ok(())
+}
+
+/// One event per message, one per conversation. Only the agent who had a conversation last learns of it.
+fn events_of(placed: &Placed) -> Vec<NewEvent> {
+    let agents: HashMap<ConversationId, _> =
+        placed.threads.known.iter().map(|(id, row)| (*id, row.last_agent_id)).collect();
+    let seen_by = |event: NewEvent, id: &ConversationId| match agents.get(id).copied().flatten() {
+        Some(agent) => event.for_agent(agent),
+        None => event.for_supervisors(),
+    };
+    let conversation = |kind: &'static str, id: &ConversationId| {
+        let row = placed.threads.known.get(id)?;
+        let data = json!({
+            "account_id": row.account_id, "state": row.state, "message_count": row.message_count,
+            "last_message_id": row.last_message_id,
+        });
+        Some(seen_by(NewEvent::new(kind, id.uuid(), &data), id))
+    };
+    let began = placed.began.iter().filter_map(|id| conversation("conversation.created", id));
+    let updated = placed.touched.iter().filter_map(|(id, _)| conversation("conversation.updated", id));
+    let received = placed.messages.iter().map(|message| {
+        let data = json!({
+            "conversation_id": message.conversation_id, "account_id": message.account_id,
+            "state": message.state, "classification": message.classification,
+        });
+        seen_by(NewEvent::new("message.received", message.id.uuid(), &data), &message.conversation_id)
+    });
+    began.chain(updated).chain(received).collect()
+}
+
+/// The rows of objects that were stored in vain, because their messages were known already.
+pub(super) fn unused<'a>(
+    batch: &'a [Prepared],
+    accepted: &Accepted,
+) -> impl Iterator<Item = &'a raw_message::Model> {
+    let stored: HashSet<_> = accepted.stored.iter().map(|one| one.message_id).collect();
+    batch.iter().filter(move |one| !stored.contains(&one.message.id)).filter_map(|one| one.raw.as_ref())
+}

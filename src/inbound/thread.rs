@@ -1,0 +1,212 @@
+//! Which conversation a message belongs to (DESIGN §4).
+//!
+//! In this order: our signed token, wherever the message carries it; the ids in In-Reply-To; the ids in References,
+//! the last first. A token holds for every account of ours, because only we can make it. Ids are looked for among the
+//! messages of the account that received the message, so that nobody gets into another account's conversation by
+//! quoting an id. The subject alone never joins a conversation, and `From` proves nothing.
+//!
+//! Reports (bounces, complaints) carry the message they are about: its Message-ID counts like an id in In-Reply-To.
+
+use std::collections::HashMap;
+
+use sea_orm::{
+    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    sea_query::LockType,
+};
+
+use super::{
+    prepare::{envelope, indexed},
+    source::IN_LIST,
+};
+use crate::{
+    conversations::entity::{conversation, message},
+    id::{AccountId, ConversationId},
+    mail::{
+        classify::Classification,
+        parse::{Parsed, attachment},
+        token::Signer,
+    },
+};
+
+/// How many ids of References, from the right, are looked for.
+const REFERENCES_MAX: usize = 20;
+/// How many ids of In-Reply-To are looked for.
+const ANSWERED_MAX: usize = 5;
+/// How many embedded messages of a report are read.
+const EMBEDDED_MAX: usize = 2;
+
+/// What a message says it answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Links {
+    /// Conversations that genuine tokens name, the best first.
+    pub conversations: Vec<ConversationId>,
+    /// Message-IDs, the best first.
+    pub ids: Vec<String>,
+}
+
+impl Links {
+    /// Collects them from a message.
+    pub fn of(parsed: &Parsed, raw: &[u8], signer: &Signer) -> Self {
+        let reported = match parsed.class {
+            Classification::Bounce | Classification::Complaint => reported(parsed, raw),
+            _ => Reported::default(),
+        };
+        let answered = parsed.in_reply_to.iter().take(ANSWERED_MAX);
+        let references = parsed.references.iter().rev().take(REFERENCES_MAX);
+        let ids: Vec<&String> = answered.chain(&reported.ids).chain(references).collect();
+        let delivered = parsed.headers.get("delivered-to").into_iter().flatten();
+        let addresses = parsed.to.iter().chain(&parsed.cc).chain(&parsed.reply_to);
+        let carriers = ids
+            .iter()
+            .map(|id| id.as_str())
+            .chain(addresses.map(|mailbox| mailbox.address.as_str()))
+            .chain(delivered.map(String::as_str))
+            .chain(parsed.message_id.as_deref())
+            .chain(reported.text.as_deref());
+        let mut conversations: Vec<_> = carriers
+            .filter_map(|text| signer.verify(text))
+            .map(|token| ConversationId(token.conversation))
+            .collect();
+        conversations.dedup();
+        Self { conversations, ids: ids.into_iter().cloned().map(indexed).collect() }
+    }
+}
+
+/// What a report says of the message that it is about.
+#[derive(Default)]
+struct Reported {
+    ids: Vec<String>,
+    /// The text of a report that has no parts (before RFC 3464), in which a token may be quoted.
+    text: Option<String>,
+}
+
+fn reported(parsed: &Parsed, raw: &[u8]) -> Reported {
+    let embedded = parsed.attachments.iter().filter(|part| {
+        let (kind, subtype) = part.content_type.split_once('/').unwrap_or_default();
+        matches!(
+            (kind, subtype),
+            ("message", "rfc822" | "global" | "global-headers") | ("text" | "message", "rfc822-headers")
+        )
+    });
+    let embedded = embedded.take(EMBEDDED_MAX).filter_map(|part| attachment(raw, part.index));
+    let mut ids: Vec<String> = embedded.filter_map(|part| envelope(&part.bytes)?.message_id).collect();
+    let text = parsed.text.clone().filter(|_| ids.is_empty());
+    ids.extend(text.as_deref().and_then(quoted_id));
+    Reported { ids, text }
+}
+
+/// The Message-ID in a header that is quoted in a text.
+fn quoted_id(text: &str) -> Option<String> {
+    let lines = text.lines().map(|line| line.trim_start_matches(['>', ' ', '\t']));
+    let mut values = lines.filter_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("message-id").then_some(value)
+    });
+    values.find_map(|value| {
+        let (id, _) = value.split_once('<')?.1.split_once('>')?;
+        Some(id.trim().to_owned()).filter(|id| !id.is_empty())
+    })
+}
+
+/// The conversations that the messages of a batch may belong to.
+#[derive(Debug, Default)]
+pub(super) struct Threads {
+    /// The newest message of each Message-ID.
+    by_header: HashMap<String, ConversationId>,
+    /// The conversations, as they stand.
+    pub known: HashMap<ConversationId, conversation::Model>,
+}
+
+impl Threads {
+    /// Reads, and on PostgreSQL locks, every conversation that one of the links may mean.
+    ///
+    /// # Errors
+    /// Whatever the database says.
+    pub(super) async fn load<'a>(
+        tx: &DatabaseTransaction,
+        account: AccountId,
+        links: impl Iterator<Item = &'a Links>,
+    ) -> Result<Self, DbErr> {
+        let (mut wanted, mut ids) = (Vec::new(), Vec::new());
+        for links in links {
+            wanted.extend(links.conversations.iter().copied());
+            ids.extend(links.ids.iter().map(String::as_str));
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        let mut threads = Self::default();
+        for ids in ids.chunks(IN_LIST) {
+            let found: Vec<(Option<String>, ConversationId)> = message::Entity::find()
+                .select_only()
+                .columns([message::Column::MessageIdHeader, message::Column::ConversationId])
+                .filter(message::Column::MessageIdHeader.is_in(ids.iter().copied()))
+                .filter(message::Column::AccountId.eq(account))
+                .order_by_asc(message::Column::Id)
+                .into_tuple()
+                .all(tx)
+                .await?;
+            for (header, conversation) in found {
+                wanted.push(conversation);
+                threads.by_header.extend(header.map(|header| (header, conversation)));
+            }
+        }
+        // Everybody locks in the order of ids, so that two batches cannot wait for each other.
+        wanted.sort_unstable();
+        wanted.dedup();
+        for ids in wanted.chunks(IN_LIST) {
+            let rows = conversation::Entity::find()
+                .filter(conversation::Column::Id.is_in(ids.iter().copied()))
+                .order_by_asc(conversation::Column::Id)
+                .lock(LockType::NoKeyUpdate)
+                .all(tx)
+                .await?;
+            threads.known.extend(rows.into_iter().map(|row| (row.id, row)));
+        }
+        Ok(threads)
+    }
+
+    /// The conversation that the links mean.
+    pub(super) fn find(&self, links: &Links) -> Option<ConversationId> {
+        let by_token = links.conversations.iter().find(|id| self.known.contains_key(id));
+        by_token.or_else(|| links.ids.iter().find_map(|id| self.by_header.get(id))).copied()
+    }
+
+    /// Notes a message of this batch, so that later ones can answer it.
+    pub(super) fn note(&mut self, message: &message::Model) {
+        if let Some(header) = &message.message_id_header {
+            self.by_header.insert(header.clone(), message.conversation_id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::parse::{Limits, parse};
+
+    fn links(raw: &str, signer: &Signer) -> Links {
+        Links::of(&parse(raw.as_bytes(), &Limits::default()).unwrap(), raw.as_bytes(), signer)
+    }
+
+    #[test]
+    fn ids_are_tried_from_in_reply_to_and_then_references_from_the_right() {
+        let raw = "In-Reply-To: <c@x>\nReferences: <a@x> <b@x>\n\nhello";
+        assert_eq!(links(raw, &Signer::new(&[1; 32])).ids, ["c@x", "b@x", "a@x"]);
+    }
+
+    #[test]
+    fn only_a_genuine_token_names_a_conversation() {
+        let (ours, theirs) = (Signer::new(&[1; 32]), Signer::new(&[2; 32]));
+        let conversation = ConversationId(uuid::Uuid::from_u128(7));
+        let id = ours.message_id(uuid::Uuid::from_u128(8), conversation.uuid(), "example.com");
+        let raw = format!("References: <{id}> <later@x>\nSubject: Re: x\n\nhello");
+        assert_eq!(links(&raw, &ours).conversations, [conversation]);
+        assert!(links(&raw, &theirs).conversations.is_empty());
+    }
+
+    #[test]
+    fn a_bounce_without_parts_is_tied_by_the_id_it_quotes() {
+        assert_eq!(quoted_id("It failed:\n> Message-Id: <a@x>\n> Subject: y").as_deref(), Some("a@x"));
+        assert_eq!(quoted_id("no header here <a@x>"), None);
+    }
+}
