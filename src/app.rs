@@ -12,6 +12,7 @@ use crate::{
     config::Config,
     db::Db,
     events::Tail,
+    scripts::{self, library::Library},
     secret::Sealer,
     shutdown::Shutdown,
     workers::{self, Tasks, Wakes},
@@ -39,6 +40,8 @@ pub struct Shared {
     pub tail: Tail,
     /// Public keys of access tokens.
     pub known_keys: KnownKeys,
+    /// Scripts, calendars and variables in force.
+    pub scripts: Library,
     /// The workers' wake-up calls.
     pub wakes: Arc<Wakes>,
     /// The background tasks.
@@ -74,17 +77,20 @@ impl App {
         let db =
             Db::connect(&config.database).await.context("database.url: the database cannot be opened")?;
         let shutdown = Shutdown::default();
-        Ok(Self(Arc::new(Shared {
+        let app = Self(Arc::new(Shared {
             config,
             db,
             clock,
             sealer,
             tail: Tail::default(),
             known_keys: KnownKeys::default(),
+            scripts: Library::default(),
             wakes: Arc::default(),
             tasks: Tasks::new(shutdown.clone()),
             shutdown,
-        })))
+        }));
+        scripts::bootstrap::default_script(&app).await.context("the default script cannot be made")?;
+        Ok(app)
     }
 
     /// Starts the background loops.

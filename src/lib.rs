@@ -44,7 +44,7 @@ pub const FEATURE_EDGES: &[(&str, &[&str])] = &[
     ("inbound", &["accounts", "conversations", "raw", "work"]),
     ("outgoing", &["delivery"]),
     ("queues", &["agents", "work"]),
-    ("scripts", &["classes", "queues", "templates"]),
+    ("scripts", &["accounts", "agents", "classes", "conversations", "queues", "templates"]),
     ("templates", &[]),
     ("work", &["accounts", "agents", "conversations", "queues", "scripts", "templates"]),
 ];
