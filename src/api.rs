@@ -29,14 +29,18 @@ use crate::{
         observe::observe,
         problem::{Code, Problem},
     },
-    service,
+    scripts, service, templates,
 };
 
 /// Adds every operation of every feature.
 fn mount(config: &mut ServiceConfig<'_>) {
     config.configure(service::api::mount_root).service(scope::scope("/v1").configure(
         |v1: &mut ServiceConfig<'_>| {
-            v1.configure(service::api::mount).configure(classes::api::mount).configure(events::api::mount);
+            v1.configure(service::api::mount)
+                .configure(classes::api::mount)
+                .configure(scripts::api::mount)
+                .configure(templates::api::mount)
+                .configure(events::api::mount);
         },
     ));
 }

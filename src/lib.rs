@@ -18,6 +18,7 @@ pub mod events;
 pub mod http;
 pub mod id;
 pub mod inbound;
+pub mod language;
 pub mod lease;
 pub mod mail;
 pub mod outgoing;

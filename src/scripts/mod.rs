@@ -6,6 +6,7 @@
 //! Around it: [`entity`] has the tables, [`library`] what is in force, ready to run, [`gather`] the facts of a stored
 //! message, [`api`] the operations.
 
+pub mod api;
 pub mod bootstrap;
 pub mod calendar;
 pub mod default;
@@ -15,12 +16,13 @@ pub mod evaluate;
 pub mod expression;
 pub mod facts;
 pub mod gather;
-mod language;
+mod known;
 pub mod library;
 mod lint;
 pub mod problem;
 pub mod run;
 mod scope;
+pub mod simulate;
 pub mod steps;
 pub mod turn;
 pub mod validate;
