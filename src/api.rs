@@ -30,7 +30,7 @@ use crate::{
         observe::observe,
         problem::{Code, Problem},
     },
-    inbound, outgoing, queues, service,
+    inbound, outgoing, queues, scripts, service, templates,
 };
 
 /// Adds every operation of every feature.
@@ -53,7 +53,9 @@ fn mount(config: &mut ServiceConfig<'_>) {
                 .configure(inbound::api::mount)
                 .configure(conversations::api::mount)
                 .configure(conversations::messages::mount)
-                .configure(conversations::source::mount);
+                .configure(conversations::source::mount)
+                .configure(scripts::api::mount)
+                .configure(templates::api::mount);
         },
     ));
 }

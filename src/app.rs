@@ -16,6 +16,7 @@ use crate::{
     events::Tail,
     outgoing::relay::Authorities,
     raw::RawStore,
+    scripts::{self, library::Library},
     secret::Sealer,
     shutdown::Shutdown,
     workers::{self, Tasks, Wakes},
@@ -51,6 +52,8 @@ pub struct Shared {
     pub authorities: Authorities,
     /// Open connections to the outgoing server.
     pub connections: Connections,
+    /// Scripts, calendars and variables in force.
+    pub scripts: Library,
     /// The workers' wake-up calls.
     pub wakes: Arc<Wakes>,
     /// The background tasks.
@@ -88,7 +91,7 @@ impl App {
         let raw = RawStore::open(&config.storage)
             .context("storage.object_store_url: the object store cannot be opened")?;
         let shutdown = Shutdown::default();
-        Ok(Self(Arc::new(Shared {
+        let app = Self(Arc::new(Shared {
             config,
             db,
             clock,
@@ -99,10 +102,13 @@ impl App {
             known_keys: KnownKeys::default(),
             authorities: Authorities::default(),
             connections: Connections::default(),
+            scripts: Library::default(),
             wakes: Arc::default(),
             tasks: Tasks::new(shutdown.clone()),
             shutdown,
-        })))
+        }));
+        scripts::bootstrap::default_script(&app).await.context("the default script cannot be made")?;
+        Ok(app)
     }
 
     /// Starts the background loops.

@@ -19,6 +19,8 @@ pub mod events;
 pub mod http;
 pub mod id;
 pub mod inbound;
+pub mod instance;
+pub mod language;
 pub mod lease;
 pub mod mail;
 pub mod outgoing;
@@ -49,7 +51,7 @@ pub const FEATURE_EDGES: &[(&str, &[&str])] = &[
     ("outgoing", &["accounts"]),
     ("queues", &["agents", "work"]),
     ("receipts", &["accounts", "conversations", "templates"]),
-    ("scripts", &["classes", "queues", "templates"]),
+    ("scripts", &["accounts", "agents", "classes", "conversations", "queues", "templates"]),
     ("templates", &[]),
     ("work", &["accounts", "agents", "conversations", "queues", "receipts", "scripts", "templates"]),
 ];

@@ -134,6 +134,10 @@ fn add_patch_schemas(document: &mut Value) {
         .iter()
         .filter_map(|(name, schema)| {
             let stem = name.strip_suffix("Create")?;
+            // A feature may say itself what its patch looks like.
+            if schemas.contains_key(&format!("{stem}Patch")) {
+                return None;
+            }
             let mut patch = schema.clone();
             let members = patch.as_object_mut()?;
             members.remove("required");
