@@ -14,6 +14,7 @@ use crate::{
     db::Db,
     delivery::Connections,
     events::Tail,
+    instance,
     outgoing::relay::Authorities,
     raw::RawStore,
     scripts::{self, library::Library},
@@ -42,7 +43,7 @@ pub struct Shared {
     pub sealer: Sealer,
     /// The raw bytes of messages.
     pub raw: RawStore,
-    /// The installation's id once it was read: see `inbound::instance`.
+    /// The installation's id once it was read: see `instance`.
     pub instance_id: OnceCell<String>,
     /// New events of the log.
     pub tail: Tail,
@@ -108,6 +109,8 @@ impl App {
             shutdown,
         }));
         scripts::bootstrap::default_script(&app).await.context("the default script cannot be made")?;
+        // Read here, so that no transaction waits for another that would make it.
+        instance::instance_id(&app).await.context("the installation's id cannot be read")?;
         Ok(app)
     }
 

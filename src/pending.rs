@@ -1,22 +1,18 @@
 //! Stands in for what other branches bring: each function gives way to the one of the same name.
 
-use bytes::Bytes;
 use sea_orm::{
     ActiveValue::Set,
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QuerySelect,
-    Statement,
+    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QuerySelect,
     sea_query::{Expr, ExprTrait},
 };
 use serde_json::json;
-use sha2::{Digest, Sha256};
 
 use crate::{
-    app::App,
     clock::Timestamp,
-    conversations::entity::{ConversationState, conversation, raw_message},
+    conversations::entity::{ConversationState, conversation},
     events::{self, NewEvent},
     http::{Caller, Code, Problem},
-    id::{ConversationId, MessageId, WorkItemId},
+    id::WorkItemId,
     work::entity::{WorkState, work_item},
 };
 
@@ -75,6 +71,7 @@ pub async fn complete(
     tx: &DatabaseTransaction,
     now: Timestamp,
     id: WorkItemId,
+    _caller: &Caller,
     outcome_code: Option<String>,
 ) -> Result<(), Problem> {
     let item = work_item::Entity::find_by_id(id).one(tx).await?.ok_or(DbErr::RecordNotUpdated)?;
@@ -106,61 +103,4 @@ async fn change_item(
         .filter(work_item::Column::Id.eq(item.id))
         .filter(work_item::Column::Version.eq(item.version));
     if guarded.exec(tx).await?.rows_affected == 1 { Ok(()) } else { Err(DbErr::RecordNotUpdated) }
-}
-
-/// `inbound::instance::instance_id`.
-///
-/// # Errors
-/// Whatever the database says.
-pub async fn instance_id(db: &impl ConnectionTrait) -> Result<String, DbErr> {
-    let sql = "SELECT value FROM settings WHERE key = 'instance_id'";
-    let row = db.query_one_raw(Statement::from_string(db.get_database_backend(), sql)).await?;
-    let value: Option<serde_json::Value> = row.map(|row| row.try_get_by_index(0)).transpose()?;
-    Ok(value.and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_else(|| "unnamed".to_owned()))
-}
-
-/// `RawStore::put`.
-///
-/// # Errors
-/// None.
-pub async fn put_raw(_app: &App, id: MessageId, bytes: Vec<u8>) -> Result<raw_message::Model, Problem> {
-    Ok(raw_message::Model {
-        message_id: id,
-        size_bytes: i64::try_from(bytes.len()).unwrap_or(i64::MAX),
-        sha256: Sha256::digest(&bytes).to_vec(),
-        data: Some(bytes),
-        object_key: None,
-    })
-}
-
-/// `RawStore::load`.
-///
-/// # Errors
-/// Whatever the database says.
-pub async fn load_raw(app: &App, id: MessageId) -> Result<Option<Bytes>, Problem> {
-    let row = raw_message::Entity::find_by_id(id).one(app.db.read()).await?;
-    Ok(row.and_then(|row| row.data).map(Bytes::from))
-}
-
-/// `RawStore::forget`.
-pub async fn forget_raw(_app: &App, _row: &raw_message::Model) {}
-
-/// `conversations::visibility::find_conversation`.
-///
-/// # Errors
-/// `not_found`.
-pub async fn find_conversation(
-    db: &impl ConnectionTrait,
-    caller: &Caller,
-    id: ConversationId,
-) -> Result<conversation::Model, Problem> {
-    let missing = || Problem::not_found("conversation");
-    let found = conversation::Entity::find_by_id(id).one(db).await?.ok_or_else(missing)?;
-    if caller.oversees() {
-        return Ok(found);
-    }
-    let items = work_item::Entity::find()
-        .filter(work_item::Column::ConversationId.eq(id))
-        .filter(work_item::Column::AssignedAgentId.eq(caller.id));
-    items.one(db).await?.map(|_| found).ok_or_else(missing)
 }

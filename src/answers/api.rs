@@ -13,9 +13,9 @@ use super::{
 };
 use crate::{
     app::App,
+    conversations::visibility::find_conversation,
     http::{Body, Caller, Idempotency, Path, Problem, Query},
     id::WorkItemId,
-    pending::find_conversation,
     work::entity::work_item,
 };
 

@@ -13,10 +13,10 @@ use crate::{
     conversations::{
         drafts::discard,
         entity::draft::{Column, Entity, Model},
+        visibility::find_conversation,
     },
     http::{Answer, Body, Caller, IfMatch, Path, Problem},
     id::{UserId, WorkItemId},
-    pending::find_conversation,
     work::entity::{WorkState, work_item},
 };
 

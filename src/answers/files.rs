@@ -8,14 +8,16 @@ use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelec
 use super::{bodies::Wanted, original::Original};
 use crate::{
     app::App,
-    conversations::entity::{MessageState, upload},
+    conversations::{
+        entity::{MessageState, upload},
+        source::raw_problem,
+    },
     http::{Caller, Problem},
     id::UploadId,
     mail::{
         compose::OutgoingAttachment,
         parse::{self, Attachment},
     },
-    pending::load_raw,
 };
 
 /// Most files of a message that are passed on: each is looked for from the message's start.
@@ -90,7 +92,8 @@ pub(super) async fn load(
     if passed_on.is_empty() && !unreadable {
         return Ok(files);
     }
-    let Some(raw) = load_raw(app, original.message.id).await? else { return Ok(files) };
+    let raw = app.raw.load(app.db.read(), original.message.id).await.map_err(raw_problem)?;
+    let Some(raw) = raw else { return Ok(files) };
     let taken =
         tokio::task::spawn_blocking(
             move || {

@@ -16,12 +16,14 @@ use crate::{
     clock::Timestamp,
     conversations::{
         drafts,
-        entity::{MessageKind, MessageState, conversation, message, upload},
+        entity::{MessageKind, MessageState, conversation, message, raw_message, upload},
         outbound::{self, Filed, Press},
+        source::raw_problem,
     },
     http::{Answer, Caller, Code, Idempotency, Problem, idempotency::Start},
     id::{ConversationId, MessageId, WorkItemId},
-    pending::{complete, forget_raw, instance_id, note_answered, put_raw},
+    instance::instance_id,
+    pending::{complete, note_answered},
     work::entity::work_item,
 };
 
@@ -88,7 +90,7 @@ pub(super) async fn answer(
     };
     let done = done.await;
     if done.is_err() {
-        forget_raw(app, &raw).await;
+        app.raw.forget(&raw).await;
     }
     done
 }
@@ -111,7 +113,7 @@ async fn prepare(
     original: &Original,
     letter: outbound::Letter,
 ) -> Result<Filed, Problem> {
-    let press = Press::new(app, instance_id(app.db.read()).await?, now);
+    let press = Press::new(app, instance_id(app).await?, now);
     let account = original.account.clone();
     let printed = tokio::task::spawn_blocking(move || press.print(&account, letter)).await;
     let printed = printed.map_err(Problem::internal)?.map_err(|error| write::problem(&error))?;
@@ -121,15 +123,15 @@ async fn prepare(
         return Err(Problem::invalid("/attachment_ids", "too_large", detail));
     }
     Ok(Filed {
-        raw: put_raw(app, printed.message.id, printed.raw).await?,
+        raw: app.raw.put(printed.message.id, printed.raw).await.map_err(raw_problem)?,
         message: printed.message,
         envelope_from: printed.envelope_from,
         recipients: printed.recipients,
     })
 }
 
-fn without_data(filed: &Filed) -> crate::conversations::entity::raw_message::Model {
-    crate::conversations::entity::raw_message::Model { data: None, ..filed.raw.clone() }
+fn without_data(filed: &Filed) -> raw_message::Model {
+    raw_message::Model { data: None, ..filed.raw.clone() }
 }
 
 /// The transaction's part: everything is checked again, now under the locks.
@@ -152,7 +154,7 @@ async fn file(
     note_answered(tx, &item, now).await?;
     drafts::discard(tx, item.id).await?;
     if wanted.complete {
-        complete(tx, now, item.id, wanted.outcome_code.clone()).await?;
+        complete(tx, now, item.id, caller, wanted.outcome_code.clone()).await?;
     }
     let state = states.first().copied().unwrap_or(message.state);
     Ok(shown(message, item.id, state, wanted))

@@ -12,7 +12,9 @@ use crate::{
     app::App,
     clock::Timestamp,
     conversations::entity::upload::{ActiveModel, Column, Entity},
-    http::{Answer, Caller, Code, Idempotency, Path, Problem, Query, body::collect, idempotency::Start},
+    http::{
+        Answer, Caller, Code, Idempotency, Path, Problem, Query, body::collect_up_to, idempotency::Start,
+    },
     id::UploadId,
 };
 
@@ -86,14 +88,8 @@ impl FromRequest for File {
             let app = request.app_data::<web::Data<App>>();
             let limit = app.map(|app| app.config.limits.max_attachments_bytes);
             let limit = limit.ok_or_else(|| Problem::internal("the application is not mounted"))?;
-            let too_large = || Problem::new(Code::PayloadTooLarge, format!("the limit is {limit} bytes"));
-            let announced = request.headers().get("content-length");
-            let announced = announced.and_then(|value| value.to_str().ok()?.parse().ok());
-            if announced.is_some_and(|length: usize| length > limit) {
-                return Err(too_large());
-            }
-            let bytes = collect(&request, payload).await?;
-            if bytes.len() > limit { Err(too_large()) } else { Ok(Self { content_type, bytes }) }
+            let bytes = collect_up_to(&request, payload, limit).await?;
+            Ok(Self { content_type, bytes })
         })
     }
 }

@@ -8,9 +8,12 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_actix_web::service_config::ServiceConfig;
 use uuid::Uuid;
 
-use super::entity::{
-    conversation,
-    note::{ActiveModel, Column, Entity, Model},
+use super::{
+    entity::{
+        conversation,
+        note::{ActiveModel, Column, Entity, Model},
+    },
+    visibility::find_conversation,
 };
 use crate::{
     app::App,
@@ -18,7 +21,6 @@ use crate::{
     events::{self, NewEvent},
     http::{Answer, Body, Caller, Idempotency, PageQuery, Path, Problem, Query, idempotency::Start},
     id::{ConversationId, NoteId, WorkItemId},
-    pending::find_conversation,
     work::entity::work_item,
 };
 

@@ -19,7 +19,6 @@
 pub mod accept;
 pub mod api;
 pub mod batch;
-pub mod instance;
 mod prepare;
 mod push;
 pub mod source;

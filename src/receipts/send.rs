@@ -1,9 +1,16 @@
 //! Writes receipts and puts them on their way, in the transaction that took the answered messages in.
 
-use std::sync::Arc;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
-use sea_orm::{ActiveValue::Set, DatabaseTransaction, DbErr, EntityTrait, sea_query::OnConflict};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter,
+    sea_query::OnConflict,
+};
 use sha2::{Digest, Sha256};
+use thiserror::Error;
 
 use super::rules::key;
 use crate::{
@@ -15,24 +22,19 @@ use crate::{
         outbound::{Filed, Letter, Press, Printed, file},
         parsed::parsed,
     },
-    id::{MessageId, WorkItemId},
+    id::{MessageId, TemplateId, WorkItemId},
+    instance::instance_id,
     mail::{
         address::Mailbox,
         compose::{AutoSubmitted, ComposeError, Outgoing, answer_references, reply_subject},
     },
-    pending::instance_id,
+    templates::{
+        entity as template,
+        render::{
+            AccountContext, Context, ConversationContext, MessageContext, PersonContext, RenderError, render,
+        },
+    },
 };
-
-/// What a receipt says: a rendered template.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Content {
-    /// The subject; empty for the answered message's with `Re:`.
-    pub subject: String,
-    /// The text.
-    pub text: String,
-    /// The same in HTML.
-    pub html: Option<String>,
-}
 
 /// A receipt that may be sent: see [`super::Answered::may_send`].
 #[derive(Clone, Debug)]
@@ -48,13 +50,27 @@ pub struct Receipt {
     /// Which rule answers: the script's step.
     pub rule: String,
     /// What it says.
-    pub content: Content,
+    pub template_id: TemplateId,
 }
 
-/// Writes the receipts, notes them as given and enqueues them; gives the ids of the messages made, in order.
+/// Why a receipt that may be sent cannot be written.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Unsent {
+    /// There is no such template any more.
+    #[error("the template is gone")]
+    NoTemplate,
+    /// The template cannot be rendered.
+    #[error("the template: {0}")]
+    Render(#[from] RenderError),
+    /// What it gave is no mail.
+    #[error(transparent)]
+    Compose(#[from] ComposeError),
+}
+
+/// Writes the receipts, notes them as given and enqueues them; gives each one's message, in order.
 ///
-/// Their bytes stay in the database whatever their size, because no transaction waits for the object store. What cannot
-/// be composed is logged and left out: a receipt never stops a mailbox.
+/// Their bytes stay in the database whatever their size, because no transaction waits for the object store. A receipt
+/// that cannot be written never stops a mailbox: it is left out, and its place says why.
 ///
 /// # Errors
 /// Whatever the database says.
@@ -63,25 +79,41 @@ pub async fn send(
     tx: &DatabaseTransaction,
     now: Timestamp,
     receipts: Vec<Receipt>,
-) -> Result<Vec<MessageId>, DbErr> {
+) -> Result<Vec<Result<MessageId, Unsent>>, DbErr> {
     if receipts.is_empty() {
         return Ok(Vec::new());
     }
-    note_given(tx, now, &receipts).await?;
-    let press = Press::new(app, instance_id(tx).await?, now);
-    let mut mails = Vec::with_capacity(receipts.len());
-    for receipt in receipts {
-        match write(&press, now, receipt) {
-            Ok(mail) => mails.push(mail),
-            Err(error) => tracing::warn!(%error, "a receipt could not be composed"),
-        }
+    let press = Press::new(app, instance_id(app).await?, now);
+    let templates = templates_of(tx, &receipts).await?;
+    let (mut mails, mut given, mut results) = (Vec::new(), Vec::new(), Vec::with_capacity(receipts.len()));
+    for receipt in &receipts {
+        let template = templates.get(&receipt.template_id).ok_or(Unsent::NoTemplate);
+        let written = template.and_then(|template| write(&press, now, receipt, template));
+        results.push(written.map(|mail| {
+            let id = mail.message.id;
+            mails.push(mail);
+            given.push(receipt);
+            id
+        }));
     }
-    let ids = mails.iter().map(|mail| mail.message.id).collect();
+    note_given(tx, now, &given).await?;
     file(app, tx, now, mails).await?;
-    Ok(ids)
+    Ok(results)
 }
 
-async fn note_given(tx: &DatabaseTransaction, now: Timestamp, receipts: &[Receipt]) -> Result<(), DbErr> {
+async fn templates_of(
+    tx: &DatabaseTransaction,
+    receipts: &[Receipt],
+) -> Result<HashMap<TemplateId, template::Model>, DbErr> {
+    let ids: HashSet<TemplateId> = receipts.iter().map(|receipt| receipt.template_id).collect();
+    let rows = template::Entity::find().filter(template::Column::Id.is_in(ids)).all(tx).await?;
+    Ok(rows.into_iter().map(|row| (row.id, row)).collect())
+}
+
+async fn note_given(tx: &DatabaseTransaction, now: Timestamp, receipts: &[&Receipt]) -> Result<(), DbErr> {
+    if receipts.is_empty() {
+        return Ok(());
+    }
     // One statement may not touch a row twice.
     let mut rows: Vec<auto_answer::Model> = receipts
         .iter()
@@ -106,20 +138,25 @@ async fn note_given(tx: &DatabaseTransaction, now: Timestamp, receipts: &[Receip
     Ok(())
 }
 
-fn write(press: &Press, now: Timestamp, receipt: Receipt) -> Result<Filed, ComposeError> {
-    let Receipt { account, message, work_item_id, to, content, .. } = receipt;
-    let subject = match content.subject.trim() {
+fn write(
+    press: &Press,
+    now: Timestamp,
+    receipt: &Receipt,
+    template: &template::Model,
+) -> Result<Filed, Unsent> {
+    let Receipt { account, message, .. } = receipt;
+    let rendered = render(template, &context(account, message))?;
+    let subject = match rendered.subject.as_str() {
         "" => reply_subject(&message.subject),
-        // A rendered value may hold line breaks; a subject is one line.
-        given => given.split(char::is_control).collect::<Vec<_>>().join(" "),
+        given => given.to_owned(),
     };
     let mail = Outgoing {
-        to: vec![to],
+        to: vec![receipt.to.clone()],
         subject,
-        text: content.text.clone(),
-        html: content.html,
+        text: rendered.text.clone(),
+        html: rendered.html,
         in_reply_to: message.message_id_header.clone(),
-        references: answer_references(&parsed(&message)),
+        references: answer_references(&parsed(message)),
         auto_submitted: Some(AutoSubmitted::AutoReplied),
         // Exchange does not know Auto-Submitted.
         headers: vec![("X-Auto-Response-Suppress".to_owned(), "All".to_owned())],
@@ -129,14 +166,14 @@ fn write(press: &Press, now: Timestamp, receipt: Receipt) -> Result<Filed, Compo
         id: MessageId::new(now),
         kind: MessageKind::Receipt,
         conversation_id: message.conversation_id,
-        work_item_id: Some(work_item_id),
+        work_item_id: Some(receipt.work_item_id),
         author_id: None,
-        new_text: content.text,
+        new_text: rendered.text,
         quoted_text: String::new(),
         signature: String::new(),
         mail,
     };
-    let Printed { message, raw, envelope_from, recipients } = press.print(&account, letter)?;
+    let Printed { message, raw, envelope_from, recipients } = press.print(account, letter)?;
     let raw = raw_message::Model {
         message_id: message.id,
         size_bytes: message.size_bytes,
@@ -145,4 +182,23 @@ fn write(press: &Press, now: Timestamp, receipt: Receipt) -> Result<Filed, Compo
         object_key: None,
     };
     Ok(Filed { message, raw, envelope_from, recipients })
+}
+
+/// What the template may read.
+fn context(account: &account::Model, message: &message::Model) -> Context {
+    Context {
+        message: MessageContext {
+            subject: message.subject.clone(),
+            from: PersonContext {
+                name: message.from_name.clone().unwrap_or_default(),
+                address: message.from_address.clone().unwrap_or_default(),
+            },
+            received_at: message.received_at.unwrap_or(message.created_at),
+        },
+        account: AccountContext {
+            address: account.address.clone(),
+            display_name: account.display_name.clone(),
+        },
+        conversation: ConversationContext { id: message.conversation_id },
+    }
 }
