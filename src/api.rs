@@ -30,7 +30,7 @@ use crate::{
         observe::observe,
         problem::{Code, Problem},
     },
-    inbound, outgoing, queues, scripts, service, templates,
+    inbound, outgoing, queues, scripts, service, templates, work,
 };
 
 /// Adds every operation of every feature.
@@ -55,7 +55,8 @@ fn mount(config: &mut ServiceConfig<'_>) {
                 .configure(conversations::messages::mount)
                 .configure(conversations::source::mount)
                 .configure(scripts::api::mount)
-                .configure(templates::api::mount);
+                .configure(templates::api::mount)
+                .configure(work::api::mount);
         },
     ));
 }

@@ -53,5 +53,5 @@ pub const FEATURE_EDGES: &[(&str, &[&str])] = &[
     ("receipts", &["accounts", "conversations", "templates"]),
     ("scripts", &["accounts", "agents", "classes", "conversations", "queues", "templates"]),
     ("templates", &[]),
-    ("work", &["accounts", "agents", "conversations", "queues", "receipts", "scripts", "templates"]),
+    ("work", &["accounts", "agents", "classes", "conversations", "queues", "receipts", "scripts", "templates"]),
 ];

@@ -141,4 +141,7 @@ const DELIVERY_LOOKS: Duration = Duration::from_secs(5);
 pub fn start(app: &App) {
     crate::events::start(app);
     run(app, "delivery", |wakes| &wakes.deliver, DELIVERY_LOOKS, crate::delivery::send::deliver);
+    let idle = Duration::from_secs(5);
+    run(app, "distribute", |wakes| &wakes.distribute, idle, crate::work::distribute::distribute);
+    run(app, "timers", |wakes| &wakes.timers, idle, crate::work::timers::expire);
 }
