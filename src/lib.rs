@@ -24,7 +24,6 @@ pub mod language;
 pub mod lease;
 pub mod mail;
 pub mod outgoing;
-pub mod pending;
 pub mod queues;
 pub mod raw;
 pub mod receipts;
@@ -53,5 +52,8 @@ pub const FEATURE_EDGES: &[(&str, &[&str])] = &[
     ("receipts", &["accounts", "conversations", "templates"]),
     ("scripts", &["accounts", "agents", "classes", "conversations", "queues", "templates"]),
     ("templates", &[]),
-    ("work", &["accounts", "agents", "classes", "conversations", "queues", "receipts", "scripts", "templates"]),
+    (
+        "work",
+        &["accounts", "agents", "classes", "conversations", "queues", "receipts", "scripts", "templates"],
+    ),
 ];

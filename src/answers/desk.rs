@@ -6,8 +6,10 @@ use crate::{
     accounts::entity::Channel,
     http::{Caller, Code, Problem},
     id::{UserId, WorkItemId},
-    pending::require_assigned,
-    work::entity::{WorkState, work_item},
+    work::{
+        entity::{WorkState, work_item},
+        state::require_assigned,
+    },
 };
 
 /// The item, locked with its conversation until the transaction ends, and the agent who has it: the caller.

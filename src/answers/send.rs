@@ -23,8 +23,7 @@ use crate::{
     http::{Answer, Caller, Code, Idempotency, Problem, idempotency::Start},
     id::{ConversationId, MessageId, WorkItemId},
     instance::instance_id,
-    pending::{complete, note_answered},
-    work::entity::work_item,
+    work::{act::complete, entity::work_item, journal::Journal, state::note_answered},
 };
 
 /// An answer that is on its way.
@@ -154,7 +153,9 @@ async fn file(
     note_answered(tx, &item, now).await?;
     drafts::discard(tx, item.id).await?;
     if wanted.complete {
-        complete(tx, now, item.id, caller, wanted.outcome_code.clone()).await?;
+        let mut journal = Journal::new(now);
+        complete(tx, &mut journal, item.id, caller, wanted.outcome_code.clone()).await?;
+        journal.write(tx).await?;
     }
     let state = states.first().copied().unwrap_or(message.state);
     Ok(shown(message, item.id, state, wanted))

@@ -7,7 +7,6 @@ use thiserror::Error;
 
 use crate::{
     accounts::addresses::own_addresses,
-    app::App,
     clock::Timestamp,
     config,
     conversations::{
@@ -53,8 +52,8 @@ pub enum Reason {
     AddressBreaker,
 }
 
-/// How many automatic answers are enough.
-#[derive(Clone, Copy, Debug)]
+/// How many automatic answers are enough; by default none are sent.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Limits {
     /// Of one account in a minute.
     pub account_minute: u64,
@@ -75,7 +74,7 @@ impl From<&config::Limits> for Limits {
 }
 
 /// What is known of earlier automatic answers, for one batch of messages.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Answered {
     limits: Limits,
     own: Vec<String>,
@@ -97,13 +96,12 @@ impl Answered {
     /// # Errors
     /// Whatever the database says.
     pub async fn load(
-        app: &App,
         db: &impl ConnectionTrait,
+        limits: Limits,
         now: Timestamp,
         messages: &[&message::Model],
     ) -> Result<Self, DbErr> {
         let own = own_addresses(db).await?;
-        let limits = Limits::from(&app.config.limits);
         let mut answered = Self::new(limits, own);
         let senders = messages.iter().filter_map(|message| answered.recipient(message).ok());
         let senders: HashSet<String> = senders.map(|sender| key(&sender.address)).collect();

@@ -10,6 +10,7 @@
     missing_docs
 )]
 
+mod answers;
 mod classes;
 mod conversations;
 mod events;
