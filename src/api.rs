@@ -28,7 +28,7 @@ use crate::{
         observe::observe,
         problem::{Code, Problem},
     },
-    accounts, agents, classes, conversations, delivery, events, inbound, outgoing, queues, scripts, service, templates, work,
+    accounts, agents, answers, classes, conversations, delivery, events, inbound, outgoing, queues, scripts, service, templates, work,
 };
 
 /// Adds every operation of every feature.
@@ -46,13 +46,17 @@ fn mount(config: &mut ServiceConfig<'_>) {
                 .configure(queues::api::mount)
                 .configure(scripts::api::mount)
                 .configure(templates::api::mount)
+                .configure(outgoing::api::mount)
+                .configure(delivery::api::mount)
+                .configure(conversations::notes::mount)
+                .configure(answers::api::mount)
+                .configure(answers::drafts::mount)
+                .configure(answers::uploads::mount)
                 .configure(inbound::api::mount)
                 .configure(conversations::api::mount)
                 .configure(conversations::messages::mount)
                 .configure(conversations::source::mount)
-                .configure(work::api::mount)
-                .configure(outgoing::api::mount)
-                .configure(delivery::api::mount);
+                .configure(work::api::mount);
         },
     ));
 }

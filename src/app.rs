@@ -18,6 +18,7 @@ use crate::{
     db::Db,
     delivery::Connections,
     events::Tail,
+    instance,
     scripts::{self, library::Library},
     raw::RawStore,
     outgoing::relay::Authorities,
@@ -47,7 +48,7 @@ pub struct Shared {
     pub sealer: Sealer,
     /// The raw bytes of messages.
     pub raw: RawStore,
-    /// The installation's id once it was read: see `inbound::instance`.
+    /// The installation's id once it was read: see `instance`.
     pub instance_id: OnceCell<String>,
     /// New events of the log.
     pub tail: Tail,
@@ -116,6 +117,8 @@ impl App {
             shutdown,
         }));
         scripts::bootstrap::default_script(&app).await.context("the default script cannot be made")?;
+        // Read here, so that no transaction waits for another that would make it.
+        instance::instance_id(&app).await.context("the installation's id cannot be read")?;
         Ok(app)
     }
 

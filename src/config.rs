@@ -154,6 +154,12 @@ sections! {
         max_attachments_bytes: usize,
         /// Steps of one script run.
         script_steps: u32,
+        /// Automatic answers of one account in a minute.
+        auto_answers_per_minute: u64,
+        /// Automatic answers of one account in an hour.
+        auto_answers_per_hour: u64,
+        /// Automatic answers of all accounts to one address in a day.
+        auto_answers_per_address_day: u64,
     }
     /// Logs.
     Log {

@@ -6,6 +6,7 @@
 pub mod access;
 pub mod accounts;
 pub mod agents;
+pub mod answers;
 pub mod api;
 pub mod app;
 pub mod classes;
@@ -19,12 +20,14 @@ pub mod housekeeping;
 pub mod http;
 pub mod id;
 pub mod inbound;
+pub mod instance;
 pub mod language;
 pub mod lease;
 pub mod mail;
 pub mod outgoing;
 pub mod queues;
 pub mod raw;
+pub mod receipts;
 pub mod scripts;
 pub mod secret;
 pub mod service;
@@ -39,6 +42,7 @@ pub const FEATURE_EDGES: &[(&str, &[&str])] = &[
     ("access", &["agents"]),
     ("accounts", &["classes", "queues", "scripts", "templates"]),
     ("agents", &["queues", "work"]),
+    ("answers", &["accounts", "conversations", "raw", "work"]),
     ("classes", &[]),
     ("conversations", &["accounts", "delivery", "raw", "work"]),
     ("delivery", &["conversations", "outgoing", "raw"]),
@@ -46,7 +50,11 @@ pub const FEATURE_EDGES: &[(&str, &[&str])] = &[
     ("inbound", &["accounts", "conversations", "raw", "work"]),
     ("outgoing", &["accounts"]),
     ("queues", &["agents", "work"]),
+    ("receipts", &["accounts", "conversations", "templates"]),
     ("scripts", &["accounts", "agents", "classes", "conversations", "queues", "templates"]),
     ("templates", &[]),
-    ("work", &["accounts", "agents", "classes", "conversations", "queues", "scripts", "templates"]),
+    (
+        "work",
+        &["accounts", "agents", "classes", "conversations", "queues", "receipts", "scripts", "templates"],
+    ),
 ];

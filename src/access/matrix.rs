@@ -148,18 +148,6 @@ pub const MATRIX: &[(&str, Access)] = &[
     ("publish_template", Roles(ADMIN, "routing:write")),
     ("archive_template", Roles(ADMIN, "routing:write")),
     ("preview_template", Roles(SUPERVISOR, "routing:read")),
-    // inbound
-    ("push_message", Roles(ADMIN, "inbound:write")),
-    // conversations: agents only those that they have or had work in
-    ("list_conversations", Roles(STAFF, "conversations:read")),
-    ("get_conversation", Roles(STAFF, "conversations:read")),
-    ("list_conversation_messages", Roles(STAFF, "conversations:read")),
-    ("close_conversation", Roles(STAFF, "conversations:write")),
-    ("reopen_conversation", Roles(STAFF, "conversations:write")),
-    ("list_messages", Roles(STAFF, "conversations:read")),
-    ("get_message", Roles(STAFF, "conversations:read")),
-    ("get_message_raw", Roles(STAFF, "conversations:read")),
-    ("get_message_attachment", Roles(STAFF, "conversations:read")),
     // outgoing server
     ("get_outgoing_server", Roles(SUPERVISOR, "outgoing:read")),
     ("replace_outgoing_server", Roles(ADMIN, "outgoing:write")),
@@ -177,6 +165,33 @@ pub const MATRIX: &[(&str, Access)] = &[
     ("get_message_timeline", Roles(STAFF, "work:read")),
     ("cancel_message", Roles(STAFF, "work:write")),
     ("retry_message", Roles(STAFF, "work:write")),
+    // answering: only the agent who has the item
+    ("reply_work_item", Roles(STAFF, "work:write")),
+    ("reply_all_work_item", Roles(STAFF, "work:write")),
+    ("forward_work_item", Roles(STAFF, "work:write")),
+    ("get_reply_template", Roles(STAFF, "work:read")),
+    ("get_draft", Roles(STAFF, "work:read")),
+    ("replace_draft", Roles(STAFF, "work:write")),
+    ("delete_draft", Roles(STAFF, "work:write")),
+    ("create_upload", Roles(STAFF, "work:write")),
+    ("get_upload", Roles(STAFF, "work:write")),
+    ("delete_upload", Roles(STAFF, "work:write")),
+    // notes: whoever sees the conversation
+    ("list_conversation_notes", Roles(STAFF, "conversations:read")),
+    ("create_conversation_note", Roles(STAFF, "conversations:write")),
+    ("create_work_item_note", Roles(STAFF, "conversations:write")),
+    // inbound
+    ("push_message", Roles(ADMIN, "inbound:write")),
+    // conversations: agents only those that they have or had work in
+    ("list_conversations", Roles(STAFF, "conversations:read")),
+    ("get_conversation", Roles(STAFF, "conversations:read")),
+    ("list_conversation_messages", Roles(STAFF, "conversations:read")),
+    ("close_conversation", Roles(STAFF, "conversations:write")),
+    ("reopen_conversation", Roles(STAFF, "conversations:write")),
+    ("list_messages", Roles(STAFF, "conversations:read")),
+    ("get_message", Roles(STAFF, "conversations:read")),
+    ("get_message_raw", Roles(STAFF, "conversations:read")),
+    ("get_message_attachment", Roles(STAFF, "conversations:read")),
 ];
 
 impl Access {

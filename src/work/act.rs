@@ -17,7 +17,7 @@ use super::{
 use crate::{
     agents::entity::{AgentState, group},
     clock::Timestamp,
-    conversations::entity::note,
+    conversations::{drafts, entity::note},
     http::{Caller, Code, Problem},
     id::{ClassId, GroupId, NoteId, QueueId, UserId, WorkItemId},
     queues::entity::{QueueState, queue},
@@ -384,6 +384,9 @@ async fn finish(
     why: Value,
 ) -> Result<work_item::Model, Problem> {
     let item = state::save(tx, before, item, journal.now).await?;
+    if matches!(item.state, WorkState::Wrapping | WorkState::Completed) {
+        drafts::discard(tx, item.id).await?;
+    }
     journal.moved(Some(before.state), &item, event_of(item.state), why);
     Ok(item)
 }

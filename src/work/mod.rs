@@ -17,7 +17,7 @@ mod explain_api;
 mod facts;
 pub mod journal;
 pub mod lane;
-mod leave;
+pub mod leave;
 pub mod offer;
 mod offers_api;
 mod rank;

@@ -14,6 +14,7 @@ mod architecture;
 mod access;
 mod access_matrix;
 mod calendars;
+mod answers;
 mod classes;
 mod conversations;
 mod delivery;

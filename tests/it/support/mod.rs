@@ -1,4 +1,4 @@
-//! What tests share: the service on a fresh database, and clients that are logged in.
+//! What tests share: the service on a fresh database, clients that are logged in, and mail servers that misbehave.
 
 pub mod app;
 pub mod client;
