@@ -6,7 +6,7 @@ use std::{
 };
 
 use sea_orm::{
-    ActiveModelTrait, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel, QueryFilter,
+    ActiveModelTrait, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, InsertMany, IntoActiveModel, QueryFilter,
 };
 use serde_json::json;
 
@@ -192,7 +192,7 @@ async fn write(
     after_fetch_due: bool,
 ) -> Result<(), DbErr> {
     let known = &placed.threads.known;
-    insert(tx, placed.began.iter().filter_map(|id| known.get(id)).cloned()).await?;
+    run(tx, inserts(placed.began.iter().filter_map(|id| known.get(id)).cloned())).await?;
     for (id, version) in &placed.touched {
         let Some(conversation) = known.get(id) else { continue };
         let change = conversation::ActiveModel {
@@ -207,8 +207,8 @@ async fn write(
             return Err(DbErr::RecordNotUpdated);
         }
     }
-    insert(tx, placed.messages.iter().cloned()).await?;
-    insert(tx, fresh.iter().filter_map(|one| one.raw.clone())).await?;
+    run(tx, inserts(placed.messages.iter().cloned())).await?;
+    run(tx, inserts(fresh.iter().filter_map(|one| one.raw.clone()))).await?;
     let sources = fresh.iter().map(|one| source_row::Model {
         id: new_uuid(now),
         account_id: one.message.account_id,
@@ -221,19 +221,26 @@ async fn write(
         raw_sha256: one.sha256.clone(),
         after_fetch_due,
     });
-    insert(tx, sources).await
+    run(tx, inserts(sources)).await
 }
 
-/// Inserts rows with few statements.
-async fn insert<M>(tx: &DatabaseTransaction, rows: impl Iterator<Item = M>) -> Result<(), DbErr>
+/// The few statements that insert `rows`: made before the first wait, so that no borrowed iterator lives across it.
+fn inserts<M>(rows: impl Iterator<Item = M>) -> Vec<InsertMany<<M::Entity as EntityTrait>::ActiveModel>>
 where
     M: IntoActiveModel<<M::Entity as EntityTrait>::ActiveModel> + sea_orm::ModelTrait,
     <M::Entity as EntityTrait>::ActiveModel: ActiveModelTrait<Entity = M::Entity>,
 {
     let mut rows = rows.map(IntoActiveModel::into_active_model).peekable();
+    let mut statements = Vec::new();
     while rows.peek().is_some() {
-        let some = rows.by_ref().take(ROWS_PER_INSERT);
-        M::Entity::insert_many(some).exec_without_returning(tx).await?;
+        statements.push(M::Entity::insert_many(rows.by_ref().take(ROWS_PER_INSERT)));
+    }
+    statements
+}
+
+async fn run<A: ActiveModelTrait>(tx: &DatabaseTransaction, statements: Vec<InsertMany<A>>) -> Result<(), DbErr> {
+    for statement in statements {
+        statement.exec_without_returning(tx).await?;
     }
     Ok(())
 }
