@@ -20,7 +20,9 @@ pub use document::document;
 
 use crate::{
     access::{self, guard::guard},
+    accounts, agents, answers,
     app::App,
+    classes, conversations, delivery, events,
     http::{
         body::BodyLimit,
         contract::Contract,
@@ -28,7 +30,7 @@ use crate::{
         observe::observe,
         problem::{Code, Problem},
     },
-    accounts, agents, answers, classes, conversations, delivery, events, inbound, outgoing, queues, scripts, service, templates, work,
+    inbound, outgoing, queues, scripts, service, templates, work,
 };
 
 /// Adds every operation of every feature.

@@ -212,7 +212,9 @@ impl Config {
         match file {
             Some(path) if !path.exists() => return Err(ConfigError::NoFile(path)),
             Some(path) => figment = figment.merge(Toml::file_exact(path)),
-            None if PathBuf::from(DEFAULT_FILE).exists() => figment = figment.merge(Toml::file_exact(DEFAULT_FILE)),
+            None if PathBuf::from(DEFAULT_FILE).exists() => {
+                figment = figment.merge(Toml::file_exact(DEFAULT_FILE))
+            }
             None => {}
         }
         let url = Env::raw().only(&["DATABASE_URL"]).map(|_| "database.url".into());

@@ -4,9 +4,9 @@
 //! and the health move without it, so that a poller never makes an administrator's change stale.
 
 pub mod actions;
+pub mod addresses;
 pub mod api;
 pub mod check;
-pub mod addresses;
 pub mod entity;
 pub mod health;
 pub mod mailbox;

@@ -10,7 +10,8 @@ use postroom::FEATURE_EDGES;
 use regex::Regex;
 
 /// What every feature may use.
-const BASE: &[&str] = &["app", "clock", "config", "db", "http", "id", "lease", "mail", "raw", "secret", "shutdown", "workers"];
+const BASE: &[&str] =
+    &["app", "clock", "config", "db", "http", "id", "lease", "mail", "raw", "secret", "shutdown", "workers"];
 /// Features that every other feature may call.
 const OPEN_TO_ALL: &[&str] = &["access", "events"];
 /// What may call everything.
@@ -19,7 +20,8 @@ const TOP: &[&str] = &["api", "app", "lib", "main", "sandbox", "workers"];
 /// Which modules each top-level module names, with the place of one such line.
 fn uses() -> BTreeMap<String, BTreeMap<String, String>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let modules: BTreeSet<String> = fs::read_dir(&root).unwrap().map(|entry| stem(&entry.unwrap().path())).collect();
+    let modules: BTreeSet<String> =
+        fs::read_dir(&root).unwrap().map(|entry| stem(&entry.unwrap().path())).collect();
     let mut found: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
     for path in sources(&root) {
         let relative = path.strip_prefix(&root).unwrap();
@@ -53,10 +55,12 @@ fn sources(dir: &Path) -> Vec<PathBuf> {
 
 /// The top-level modules that a source names: `crate::name` anywhere, and the first names inside `use crate::{…}`.
 fn named(text: &str, modules: &BTreeSet<String>) -> Vec<(String, usize)> {
-    let code: String = text.lines().map(|line| format!("{}\n", line.split("//").next().unwrap_or_default())).collect();
+    let code: String =
+        text.lines().map(|line| format!("{}\n", line.split("//").next().unwrap_or_default())).collect();
     let line_of = |at: usize| code[..at].matches('\n').count() + 1;
     let single = Regex::new(r"(?:crate|postroom)::(\w+)").unwrap();
-    let mut found: Vec<_> = single.captures_iter(&code).map(|c| (c[1].to_owned(), line_of(c.get(0).unwrap().start()))).collect();
+    let mut found: Vec<_> =
+        single.captures_iter(&code).map(|c| (c[1].to_owned(), line_of(c.get(0).unwrap().start()))).collect();
     for group in Regex::new(r"(?:crate|postroom)::\{").unwrap().find_iter(&code) {
         let (mut depth, mut name) = (1, String::new());
         for character in code[group.end()..].chars() {
@@ -102,7 +106,11 @@ fn calls_go_one_way() {
             }
         }
     }
-    assert!(wrong.is_empty(), "\n{}\nAllow an edge in FEATURE_EDGES (src/lib.rs) only with a reason.", wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "\n{}\nAllow an edge in FEATURE_EDGES (src/lib.rs) only with a reason.",
+        wrong.join("\n")
+    );
 }
 
 #[test]
@@ -136,9 +144,15 @@ fn no_edge_is_allowed_that_nothing_needs() {
 fn files_have_meaningful_names() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     for path in sources(&root) {
-        let bag = path.strip_prefix(&root).unwrap().components().map(|part| stem(Path::new(part.as_os_str()))).find(|name| {
-            ["utils", "util", "helpers", "helper", "common", "types", "misc", "manager"].contains(&name.as_str())
-        });
+        let bag = path
+            .strip_prefix(&root)
+            .unwrap()
+            .components()
+            .map(|part| stem(Path::new(part.as_os_str())))
+            .find(|name| {
+                ["utils", "util", "helpers", "helper", "common", "types", "misc", "manager"]
+                    .contains(&name.as_str())
+            });
         assert!(bag.is_none(), "{}: name it after what it does", path.display());
     }
 }

@@ -10,11 +10,12 @@
     missing_docs
 )]
 
-mod architecture;
 mod access;
 mod access_matrix;
-mod calendars;
+mod accounts;
 mod answers;
+mod architecture;
+mod calendars;
 mod classes;
 mod conversations;
 mod delivery;
@@ -23,11 +24,10 @@ mod inbound;
 mod mail_net;
 mod migrations;
 mod openapi;
-mod process;
 mod outgoing;
-mod accounts;
 mod poll;
 mod poll_real;
+mod process;
 mod queues;
 mod scripts;
 mod support;

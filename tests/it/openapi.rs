@@ -35,8 +35,14 @@ fn every_operation_is_named_and_described() {
         assert_eq!(operation["tags"].as_array().map(Vec::len), Some(1), "{place} needs one tag");
         assert!(operation["security"].is_array(), "{place} says nothing of its security");
         let tag = &operation["tags"][0];
-        assert!(document["tags"].as_array().unwrap().iter().any(|known| known["name"] == *tag), "{place}: tag {tag}");
-        assert!(operation["responses"].as_object().unwrap().keys().any(|status| status.starts_with('2')), "{place}");
+        assert!(
+            document["tags"].as_array().unwrap().iter().any(|known| known["name"] == *tag),
+            "{place}: tag {tag}"
+        );
+        assert!(
+            operation["responses"].as_object().unwrap().keys().any(|status| status.starts_with('2')),
+            "{place}"
+        );
         ids.push(id);
     }
     ids.sort_unstable();
@@ -67,12 +73,14 @@ fn check(schema: &Value, place: &str, components: &Value, checked: &mut usize, w
                 *checked += 1;
                 let mut whole = schema.clone();
                 whole["components"] = components.clone();
-                let validator = jsonschema::draft202012::options().should_validate_formats(true).build(&whole).unwrap();
+                let validator =
+                    jsonschema::draft202012::options().should_validate_formats(true).build(&whole).unwrap();
                 if let Err(error) = validator.validate(example) {
                     wrong.push(format!("{place}: {error}"));
                 }
             }
-            for (name, inner) in members.iter().filter(|(name, _)| *name != "examples" && *name != "example") {
+            for (name, inner) in members.iter().filter(|(name, _)| *name != "examples" && *name != "example")
+            {
                 check(inner, &format!("{place}/{name}"), components, checked, wrong);
             }
         }
@@ -107,8 +115,14 @@ fn every_body_is_bounded() {
 }
 
 fn unbounded(schema: &Value, place: &str, wrong: &mut Vec<String>) {
-    let is = |kind: &str| schema["type"] == kind || schema["type"].as_array().is_some_and(|kinds| kinds.contains(&json!(kind)));
-    if is("string") && schema.get("maxLength").is_none() && schema.get("enum").is_none() && schema.get("format").is_none() {
+    let is = |kind: &str| {
+        schema["type"] == kind || schema["type"].as_array().is_some_and(|kinds| kinds.contains(&json!(kind)))
+    };
+    if is("string")
+        && schema.get("maxLength").is_none()
+        && schema.get("enum").is_none()
+        && schema.get("format").is_none()
+    {
         wrong.push(format!("{place}: string without maxLength"));
     }
     if is("integer") && schema.get("maximum").is_none() && schema.get("enum").is_none() {

@@ -46,7 +46,9 @@ impl Service {
     }
 
     fn signal(&self, signal: &str) {
-        assert!(Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap().success());
+        assert!(
+            Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap().success()
+        );
     }
 }
 
@@ -60,7 +62,8 @@ impl Drop for Service {
 #[test]
 fn settings_are_shown_without_secrets_and_errors_name_key_and_origin() {
     let dir = tempfile::tempdir().unwrap();
-    let (good, text) = run(postroom(dir.path()).arg("check-config").env("POSTROOM__SECRETS__KEY", "c2VjcmV0"));
+    let (good, text) =
+        run(postroom(dir.path()).arg("check-config").env("POSTROOM__SECRETS__KEY", "c2VjcmV0"));
     assert!(good && text.contains("\"listen\": \"127.0.0.1:0\"") && !text.contains("c2VjcmV0"), "{text}");
     let (good, text) = run(postroom(dir.path()).arg("check-config").env("POSTROOM__HTTP__PORT", "80"));
     assert!(!good && text.contains("http.port") && text.contains("POSTROOM__"), "{text}");
@@ -75,10 +78,15 @@ fn settings_are_shown_without_secrets_and_errors_name_key_and_origin() {
 fn an_unusable_data_directory_or_database_is_said_plainly() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("file"), "").unwrap();
-    let (good, text) = run(postroom(dir.path()).arg("serve").env("POSTROOM__STORAGE__DATA_DIR", dir.path().join("file/data")));
+    let (good, text) = run(postroom(dir.path())
+        .arg("serve")
+        .env("POSTROOM__STORAGE__DATA_DIR", dir.path().join("file/data")));
     assert!(!good && text.contains("storage.data_dir"), "{text}");
     let nowhere = "postgres://nobody@127.0.0.1:1/none";
-    let (good, text) = run(postroom(dir.path()).arg("serve").env("DATABASE_URL", nowhere).env("POSTROOM__DATABASE__ACQUIRE_TIMEOUT_S", "2"));
+    let (good, text) = run(postroom(dir.path())
+        .arg("serve")
+        .env("DATABASE_URL", nowhere)
+        .env("POSTROOM__DATABASE__ACQUIRE_TIMEOUT_S", "2"));
     assert!(!good && text.contains("database.url"), "{text}");
     assert!(!text.contains("panicked"), "{text}");
 }
@@ -91,7 +99,12 @@ async fn a_database_of_a_newer_version_is_refused() {
         std::fs::create_dir(dir.path().join("data")).unwrap();
         let url = fresh_database(backend, &dir.path().join("data")).await;
         let connection = sea_orm::Database::connect(&url).await.unwrap();
-        connection.execute_unprepared("INSERT INTO seaql_migrations (version, applied_at) VALUES ('m9999_future', 0)").await.unwrap();
+        connection
+            .execute_unprepared(
+                "INSERT INTO seaql_migrations (version, applied_at) VALUES ('m9999_future', 0)",
+            )
+            .await
+            .unwrap();
         connection.close().await.unwrap();
         let (good, text) = run(postroom(dir.path()).arg("serve").env("DATABASE_URL", &url));
         assert!(!good && text.contains("m9999_future"), "{text}");

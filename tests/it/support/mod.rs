@@ -4,8 +4,8 @@ pub mod app;
 pub mod client;
 pub mod imap_server;
 pub mod line_io;
-pub mod outbound;
 pub mod mailbox;
+pub mod outbound;
 pub mod smtp_sink;
 pub mod tls_fixture;
 
