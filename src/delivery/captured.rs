@@ -6,10 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{
-    carry::raw_source,
-    entity::captured::{Column, Entity, Model},
-};
+use super::entity::captured::{Column, Entity, Model};
 use crate::{
     app::App,
     clock::Timestamp,
@@ -95,7 +92,7 @@ pub async fn get_captured_message(app: web::Data<App>, id: Path<Uuid>) -> Result
 #[get("/outgoing-server/captured/{id}/raw")]
 pub async fn get_captured_message_raw(app: web::Data<App>, id: Path<Uuid>) -> Result<HttpResponse, Problem> {
     let row = find(&app, *id).await?;
-    let raw = raw_source(&app, row.message_id).await.map_err(Problem::internal)?;
+    let raw = app.raw.load(app.db.read(), row.message_id).await.map_err(Problem::internal)?;
     let raw = raw.ok_or_else(|| Problem::new(Code::Gone, "the message's source is gone"))?;
     let disposition = format!("attachment; filename=\"{}.eml\"", row.message_id);
     Ok(HttpResponse::Ok()

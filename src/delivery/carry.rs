@@ -13,8 +13,7 @@ use super::{
 use crate::{
     app::App,
     clock::Timestamp,
-    conversations::entity::{MessageState, raw_message},
-    id::MessageId,
+    conversations::entity::MessageState,
     mail::smtp::{BadAddress, ConnectFailed, Connection, Envelope, Outcome, SendReport},
     outgoing::{entity::Transport, relay::Relay},
 };
@@ -48,7 +47,7 @@ pub(super) async fn carry(app: &App, job: &Job) -> anyhow::Result<()> {
 impl Carrier<'_> {
     /// What became of it; none when another process has taken it over.
     async fn try_it(&mut self) -> anyhow::Result<Option<Verdict>> {
-        let raw = match raw_source(self.app, self.job.row.message_id).await? {
+        let raw = match self.app.raw.load(self.app.db.read(), self.job.row.message_id).await? {
             Some(raw) => raw,
             None => return Ok(Some(self.case().impossible("its source is gone".to_owned()))),
         };
@@ -156,11 +155,4 @@ impl Carrier<'_> {
         let (id, attempt) = (self.job.row.message_id, self.job.row.tries + 1);
         self.lines.extend(steps.into_iter().map(|step| Line::said(id, attempt, began, step)));
     }
-}
-
-/// The raw bytes of a message; none when they are gone.
-pub(super) async fn raw_source(app: &App, id: MessageId) -> anyhow::Result<Option<Vec<u8>>> {
-    use sea_orm::EntityTrait;
-    let row = raw_message::Entity::find_by_id(id).one(app.db.read()).await?;
-    Ok(row.and_then(|row| row.data))
 }

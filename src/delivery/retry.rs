@@ -3,13 +3,11 @@
 use sea_orm::{
     ActiveModelTrait,
     ActiveValue::Set,
-    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, PaginatorTrait, QueryFilter,
+    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter,
     sea_query::{Expr, ExprTrait},
 };
-use sha2::{Digest, Sha256};
 
 use super::{
-    carry::raw_source,
     enqueue::{Outbound, Precedence, enqueue},
     entity::delivery,
     rules::{Recipient, RecipientState},
@@ -17,10 +15,11 @@ use super::{
 use crate::{
     app::App,
     clock::Timestamp,
-    conversations::entity::{MessageState, conversation, message, raw_message},
+    conversations::entity::{MessageState, conversation, message},
     http::{Code, Problem},
     id::MessageId,
     mail::token::Signer,
+    raw,
 };
 
 /// What the key of the tokens in our Message-IDs is derived for.
@@ -36,7 +35,7 @@ pub(super) struct Prepared {
     /// Its id.
     pub id: MessageId,
     header: String,
-    raw: raw_message::ActiveModel,
+    raw: raw::entity::Model,
     size_bytes: i64,
 }
 
@@ -49,13 +48,13 @@ pub(super) async fn prepare(app: &App, now: Timestamp, old_id: MessageId) -> Res
         .one(app.db.read())
         .await?
         .ok_or_else(|| Problem::not_found("outbound message"))?;
-    let raw = raw_source(app, old_id).await.map_err(Problem::internal)?;
+    let raw = app.raw.load(app.db.read(), old_id).await.map_err(Problem::internal)?;
     let raw = raw.ok_or_else(|| Problem::new(Code::Gone, "the message's source is gone"))?;
     let id = MessageId::new(now);
     let header = new_message_id(app, id, &old);
     let raw = rehead(&raw, &header, now);
     let size_bytes = i64::try_from(raw.len()).unwrap_or(i64::MAX);
-    Ok(Prepared { id, header, raw: raw_row(id, raw), size_bytes })
+    Ok(Prepared { id, header, raw: app.raw.put(id, raw).await.map_err(Problem::internal)?, size_bytes })
 }
 
 /// Stores and enqueues the new message.
@@ -143,23 +142,13 @@ async fn store(
         ..message::ActiveModel::from(old).reset_all()
     };
     message::Entity::insert(row).exec_without_returning(tx).await?;
-    raw_message::Entity::insert(new.raw).exec_without_returning(tx).await?;
+    raw::entity::Entity::insert(new.raw.into_active_model()).exec_without_returning(tx).await?;
     conversation::Entity::update_many()
         .col_expr(conversation::Column::MessageCount, Expr::col(conversation::Column::MessageCount).add(1))
         .filter(conversation::Column::Id.eq(conversation_id))
         .exec(tx)
         .await?;
     Ok(())
-}
-
-fn raw_row(id: MessageId, raw: Vec<u8>) -> raw_message::ActiveModel {
-    raw_message::ActiveModel {
-        message_id: Set(id),
-        size_bytes: Set(i64::try_from(raw.len()).unwrap_or(i64::MAX)),
-        sha256: Set(Sha256::digest(&raw).to_vec()),
-        data: Set(Some(raw)),
-        object_key: Set(None),
-    }
 }
 
 /// A Message-ID with our signed token, at the sender's domain.
