@@ -17,4 +17,5 @@ mod events;
 mod inbound;
 mod mail_net;
 mod queues;
+mod receipts;
 mod support;
