@@ -22,7 +22,9 @@ use crate::{
 const LIMITS: Limits = Limits { account_minute: 3, account_hour: 4, address_day: 2 };
 
 async fn mail(app: &TestApp, account: AccountId, header: &str) -> message::Model {
-    let raw = format!("{header}\r\nTo: support@example.com\r\nMessage-ID: <c1@example.org>\r\nSubject: Order\r\n\r\nHello\r\n");
+    let raw = format!(
+        "{header}\r\nTo: support@example.com\r\nMessage-ID: <c1@example.org>\r\nSubject: Order\r\n\r\nHello\r\n"
+    );
     let pushed = push(&app.admin().await, account, raw).await.ok();
     let id: MessageId = pushed["message"]["id"].as_str().unwrap().parse().unwrap();
     message::Entity::find_by_id(id).one(app.app.db.read()).await.unwrap().unwrap()
@@ -38,14 +40,26 @@ async fn thanks(app: &TestApp) -> TemplateId {
 }
 
 /// What a script's step does: asks, and sends when it may.
-async fn answer(app: &TestApp, account: &Arc<account::Model>, message: &message::Model, template_id: TemplateId) -> Result<MessageId, Reason> {
+async fn answer(
+    app: &TestApp,
+    account: &Arc<account::Model>,
+    message: &message::Model,
+    template_id: TemplateId,
+) -> Result<MessageId, Reason> {
     let now = app.app.clock.now();
     let tx = app.app.db.begin().await.unwrap();
     let mut answered = Answered::load(&*tx, LIMITS, now, &[message]).await.unwrap();
     let to = answered.may_send(message, "receipt")?;
     answered.note(account.id, &to, "receipt");
     assert_eq!(answered.may_send(message, "receipt").unwrap_err(), Reason::AnsweredLately);
-    let receipt = Receipt { account: Arc::clone(account), message: message.clone(), work_item_id: WorkItemId::new(now), to, rule: "receipt".into(), template_id };
+    let receipt = Receipt {
+        account: Arc::clone(account),
+        message: message.clone(),
+        work_item_id: WorkItemId::new(now),
+        to,
+        rule: "receipt".into(),
+        template_id,
+    };
     let sent = send(&app.app, &tx, now, vec![receipt]).await.unwrap();
     tx.commit().await.unwrap();
     Ok(sent[0].clone().unwrap())
