@@ -42,7 +42,7 @@ pub async fn reply_work_item(
     body: Body<WorkItemReply>,
     idempotency: Idempotency,
 ) -> Result<HttpResponse, Problem> {
-    answer(&app, &caller, *id, Wanted::reply(Way::Reply, body.0), idempotency).await
+    Box::pin(answer(&app, &caller, *id, Wanted::reply(Way::Reply, body.0), idempotency)).await
 }
 
 /// Reply to the customer and everybody who got the message.
@@ -58,7 +58,7 @@ pub async fn reply_all_work_item(
     body: Body<WorkItemReply>,
     idempotency: Idempotency,
 ) -> Result<HttpResponse, Problem> {
-    answer(&app, &caller, *id, Wanted::reply(Way::ReplyAll, body.0), idempotency).await
+    Box::pin(answer(&app, &caller, *id, Wanted::reply(Way::ReplyAll, body.0), idempotency)).await
 }
 
 /// Pass a message on to somebody else, with its files.
@@ -74,7 +74,7 @@ pub async fn forward_work_item(
     body: Body<WorkItemForward>,
     idempotency: Idempotency,
 ) -> Result<HttpResponse, Problem> {
-    answer(&app, &caller, *id, Wanted::forward(body.0), idempotency).await
+    Box::pin(answer(&app, &caller, *id, Wanted::forward(body.0), idempotency)).await
 }
 
 /// What an answer begins with: recipients, subject, quote and signature.

@@ -175,15 +175,15 @@ impl Answered {
     pub fn may_send(&self, message: &message::Model, rule: &str) -> Result<Mailbox, Reason> {
         let to = self.recipient(message)?;
         let address = key(&to.address);
-        let given = self.by_account.get(&message.account_id).copied().unwrap_or_default();
-        if given.minute >= self.limits.account_minute || given.hour >= self.limits.account_hour {
-            return Err(Reason::AccountBreaker);
-        }
         if self.lately.contains(&(message.account_id, address.clone(), rule.to_owned())) {
             return Err(Reason::AnsweredLately);
         }
         if self.to_address.get(&address).copied().unwrap_or_default() >= self.limits.address_day {
             return Err(Reason::AddressBreaker);
+        }
+        let given = self.by_account.get(&message.account_id).copied().unwrap_or_default();
+        if given.minute >= self.limits.account_minute || given.hour >= self.limits.account_hour {
+            return Err(Reason::AccountBreaker);
         }
         Ok(to)
     }

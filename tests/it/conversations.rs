@@ -42,6 +42,8 @@ async fn work_item(app: &TestApp, message: &Value, state: WorkState, agent: Opti
         required_skills: json!([]),
         queued_at: None,
         rank: 0,
+        lane: String::new(),
+        run_continues: false,
         assigned_agent_id: agent,
         last_agent_id: None,
         declined_by: json!([]),

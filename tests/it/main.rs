@@ -30,5 +30,6 @@ mod poll_real;
 mod process;
 mod queues;
 mod scripts;
+mod receipts;
 mod support;
 mod templates;
