@@ -89,10 +89,10 @@ pub async fn next(
     }
     for item in waiting::held_for(tx, &[agent.id], 10).await? {
         let wanted = queue.is_none_or(|id| item.queue_id == Some(id)) && channels.contains(&item.channel);
-        if wanted {
-            if let Some(item) = take(tx, agent.id, journal.now, work_item::Column::Id.eq(item.id)).await? {
-                return Ok(taken(journal, agent.id, item));
-            }
+        if wanted
+            && let Some(item) = take(tx, agent.id, journal.now, work_item::Column::Id.eq(item.id)).await?
+        {
+            return Ok(taken(journal, agent.id, item));
         }
     }
     let mut heads = heads(tx, reach, &channels).await?;

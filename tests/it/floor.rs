@@ -229,6 +229,24 @@ impl Floor<'_> {
 
     /// A stored message of a new conversation, not yet taken in.
     pub async fn mail(&self, account: &Arc<account::Model>, subject: &str) -> Arrival {
+        self.mails(account, subject, 1).await.remove(0)
+    }
+
+    /// Several of them.
+    pub async fn mails(&self, account: &Arc<account::Model>, subject: &str, count: usize) -> Vec<Arrival> {
+        let tx = self.0.app.db.begin().await.unwrap();
+        let mut mails = Vec::new();
+        for _ in 0..count {
+            let mail = self.unstored(account, subject);
+            put(&tx, mail.conversation.clone()).await;
+            put(&tx, mail.message.clone()).await;
+            mails.push(mail);
+        }
+        tx.commit().await.unwrap();
+        mails
+    }
+
+    fn unstored(&self, account: &Arc<account::Model>, subject: &str) -> Arrival {
         let now = self.now();
         let conversation = conversation::Model {
             id: ConversationId::new(now),
@@ -247,7 +265,6 @@ impl Floor<'_> {
             updated_at: now,
         };
         let message = self.message(account, conversation.id, subject);
-        insert!(self, conversation.clone(), message.clone());
         Arrival { account: Arc::clone(account), conversation, begins_conversation: true, message }
     }
 
