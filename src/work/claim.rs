@@ -1,7 +1,9 @@
 //! An agent takes an item instead of waiting for an offer.
 
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, QueryFilter, sea_query::Expr,
+    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect,
+    QueryTrait,
+    sea_query::{Expr, LockBehavior, LockType},
 };
 use serde_json::json;
 
@@ -83,25 +85,41 @@ pub async fn next(
     let channels: Vec<Channel> =
         [Channel::Email, Channel::Sms].into_iter().filter(|one| has_room(*one)).collect();
     if channels.is_empty() {
-        return Err(Problem::new(Code::NoCapacity, "the agent has as much as the capacity allows"));
+        return Err(no_room());
     }
     for item in waiting::held_for(tx, &[agent.id], 10).await? {
         let wanted = queue.is_none_or(|id| item.queue_id == Some(id)) && channels.contains(&item.channel);
-        if wanted {
-            if let Some(item) = take(tx, agent.id, journal.now, work_item::Column::Id.eq(item.id)).await? {
-                return Ok(taken(journal, agent.id, item));
-            }
+        if wanted
+            && let Some(item) = take(tx, agent.id, journal.now, work_item::Column::Id.eq(item.id)).await?
+        {
+            return Ok(taken(journal, agent.id, item));
         }
     }
     let mut heads = heads(tx, reach, &channels).await?;
     heads.sort_unstable();
     for (_, _, place) in heads {
         let (queue, lane, _) = &reach.lanes[place];
-        if let Some(item) = take(tx, agent.id, journal.now, first_of(tx, *queue, lane, &channels)).await? {
+        if let Some(item) = take(tx, agent.id, journal.now, first_of(*queue, lane, &channels)).await? {
             return Ok(taken(journal, agent.id, item));
         }
     }
-    Err(Problem::new(Code::NothingToClaim, "nothing waits that the agent may take"))
+    Err(nothing(tx, reach, &channels).await?)
+}
+
+/// Why there is nothing: no room for what waits, or nothing that waits.
+async fn nothing(tx: &DatabaseTransaction, reach: &Reach, channels: &[Channel]) -> Result<Problem, DbErr> {
+    if let [_one_has_room] = channels {
+        for (queue, lane, _) in &reach.lanes {
+            if !waiting::head(tx, *queue, lane, 1).await?.is_empty() {
+                return Ok(no_room());
+            }
+        }
+    }
+    Ok(Problem::new(Code::NothingToClaim, "nothing waits that the agent may take"))
+}
+
+fn no_room() -> Problem {
+    Problem::new(Code::NoCapacity, "the agent has as much as the capacity allows")
 }
 
 /// The urgency of each lane's head, with the lane's place; a single lane needs no comparison.
@@ -126,19 +144,26 @@ async fn heads(
     Ok(found)
 }
 
-/// `id IN (the first of the lane that nobody else is taking right now)`.
-fn first_of(tx: &DatabaseTransaction, queue: QueueId, lane: &str, channels: &[Channel]) -> Expr {
-    let skip = if tx.get_database_backend() == DbBackend::Postgres { "FOR UPDATE SKIP LOCKED" } else { "" };
-    let channel = match channels {
-        [Channel::Email] => "AND channel = 'email'",
-        [Channel::Sms] => "AND channel = 'sms'",
-        _ => "",
-    };
-    let sql = format!(
-        "id IN (SELECT id FROM work_items WHERE queue_id = $1 AND lane = $2 AND state = 'queued' \
-         AND target_agent_id IS NULL {channel} ORDER BY rank, id LIMIT 1 {skip})"
-    );
-    Expr::cust_with_values(sql, [sea_orm::Value::from(queue.uuid()), lane.into()])
+/// The first of the lane that nobody else is taking right now.
+fn first_of(queue: QueueId, lane: &str, channels: &[Channel]) -> Expr {
+    use work_item::Column;
+    let mut first = work_item::Entity::find()
+        .select_only()
+        .column(Column::Id)
+        .filter(Column::QueueId.eq(queue))
+        .filter(Column::Lane.eq(lane))
+        .filter(Column::State.eq(WorkState::Queued))
+        .filter(Column::TargetAgentId.is_null());
+    if let [channel] = channels {
+        first = first.filter(Column::Channel.eq(*channel));
+    }
+    let first = first
+        .order_by_asc(Column::Rank)
+        .order_by_asc(Column::Id)
+        .limit(1)
+        .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked);
+    // `=`, not `IN`: PostgreSQL may run a locking subquery of `IN` again for every row, and so take more than one.
+    Expr::col(Column::Id).eq(Expr::SubQuery(None, Box::new(first.into_query().into())))
 }
 
 async fn take(

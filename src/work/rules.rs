@@ -261,10 +261,10 @@ pub fn choose<'a>(demand: &Demand<'_>, agents: impl Iterator<Item = &'a Agent>, 
 
 fn preferred<'a>(demand: &Demand<'_>, open: &[&'a Agent]) -> Option<&'a Agent> {
     let queue = demand.queue;
-    if queue.is_none_or(|queue| queue.last_agent_first) {
-        if let Some(agent) = open.iter().find(|agent| Some(agent.id) == demand.last_agent) {
-            return Some(agent);
-        }
+    if queue.is_none_or(|queue| queue.last_agent_first)
+        && let Some(agent) = open.iter().find(|agent| Some(agent.id) == demand.last_agent)
+    {
+        return Some(agent);
     }
     let idle_since = |agent: &Agent| (agent.idle_since.max(agent.last_offered_at), agent.id);
     let spare = |agent: &Agent| -agent.room(demand.channel);

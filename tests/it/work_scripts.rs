@@ -1,0 +1,303 @@
+//! Items and their scripts: branches, time-outs, the last agent, failures, and what is left after a crash.
+
+use postroom::{
+    agents::entity::AgentState,
+    conversations::entity::{ConversationState, auto_answer, conversation},
+    queues::entity::QueueState,
+    work::entity::{OfferState, Timer, WorkState},
+};
+use sea_orm::EntityTrait;
+use serde_json::{Value, json};
+
+use crate::{floor::Floor, on_both, support::TestApp};
+
+async fn still(app: &TestApp) -> TestApp {
+    TestApp::frozen(app.backend).await
+}
+
+fn enqueue(queue: &impl serde::Serialize, next: Value) -> Value {
+    json!({ "type": "enqueue", "queue_id": queue, "next": next })
+}
+
+on_both! {
+    async fn a_full_or_closed_queue_leads_to_the_scripts_other_ways(app) {
+        let app = still(&app).await;
+        let floor = Floor(&app);
+        let small = floor.queue(&[], |queue| queue.max_length = Some(1)).await;
+        let closed = floor.queue(&[], |queue| queue.state = QueueState::Closed).await;
+        let overflow = floor.queue(&[], |_| {}).await;
+        let on = |other: &str| json!({ "assigned": "done", "queue_full": other, "closed": other });
+        let script = floor.script(json!({
+            "start": "first",
+            "steps": {
+                "first": enqueue(&closed.id, on("second")),
+                "second": enqueue(&small.id, on("third")),
+                "third": enqueue(&overflow.id, on("done")),
+                "done": { "type": "end", "result": "done" },
+            },
+        })).await;
+        let account = floor.account(None, Some(script)).await;
+        let mut arrivals = Vec::new();
+        for _ in 0..3 {
+            arrivals.push(floor.mail(&account, "hello").await);
+        }
+        floor.arrive(arrivals.clone()).await;
+        let mut queues = Vec::new();
+        for mail in &arrivals {
+            queues.push(floor.item_of(mail).await.queue_id.unwrap());
+        }
+        assert_eq!(queues, [small.id, overflow.id, overflow.id]);
+        let item = floor.item_of(&arrivals[1]).await;
+        let trace = app.admin().await.get(&format!("/v1/work-items/{}/trace", item.id)).await.ok();
+        let steps: Vec<(&str, &str)> = trace["items"].as_array().unwrap().iter()
+            .filter(|entry| entry["kind"] == "script_step")
+            .map(|entry| (entry["data"]["step"].as_str().unwrap(), entry["data"]["outcome"].as_str().unwrap_or("")))
+            .collect();
+        assert_eq!(steps, [("first", "closed"), ("second", "queue_full"), ("third", "")]);
+    }
+
+    async fn time_in_a_queue_leads_to_the_scripts_way_and_a_pending_offer_comes_first(app) {
+        let app = still(&app).await;
+        let floor = Floor(&app);
+        let group = floor.group(|_| {}).await;
+        let (first, second) = (floor.queue(&[group.id], |_| {}).await, floor.queue(&[], |_| {}).await);
+        let mut start = enqueue(&first.id, json!({
+            "assigned": "done", "timeout": "later", "queue_full": "done", "closed": "done",
+        }));
+        start["timeout_s"] = json!(100);
+        let script = floor.script(json!({
+            "start": "queue",
+            "steps": {
+                "queue": start,
+                "later": enqueue(&second.id, json!({ "assigned": "done", "queue_full": "done", "closed": "done" })),
+                "done": { "type": "end", "result": "done" },
+            },
+        })).await;
+        let account = floor.account(None, Some(script)).await;
+        let plain = floor.item(&account, "plain").await;
+        floor.wait_s(90).await;
+        let anna = floor.agent("anna", &[group.id]).await;
+        floor.set_agent(anna.id, |agent| agent.capacity_email = Some(1)).await;
+        assert_eq!(floor.distribute().await, 1);
+        floor.wait_s(10).await;
+        assert_eq!(floor.reload(&plain).await.state, WorkState::Offered);
+        floor.check().await;
+        floor.set_agent(anna.id, |agent| agent.state = AgentState::NotReady).await;
+        floor.wait_s(21).await;
+        let item = floor.reload(&plain).await;
+        assert_eq!((item.state, item.queue_id), (WorkState::Queued, Some(second.id)));
+        assert_eq!(item.queued_at, plain.queued_at);
+        floor.check().await;
+    }
+
+    async fn an_overdue_item_without_a_script_goes_to_the_fallback_queue(app) {
+        let app = still(&app).await;
+        let floor = Floor(&app);
+        let fallback = floor.queue(&[], |queue| queue.max_wait_s = Some(50)).await;
+        let queue = floor.queue(&[], |queue| queue.max_wait_s = Some(100)).await;
+        let account = floor.account(Some(fallback.id), None).await;
+        let item = floor.item(&account, "hello").await;
+        let transfer = format!("/v1/work-items/{}/transfer", item.id);
+        app.supervisor().await.post(&transfer, json!({ "queue_id": queue.id })).await.ok();
+        floor.wait_s(100).await;
+        let item = floor.reload(&item).await;
+        assert_eq!((item.state, item.queue_id), (WorkState::Queued, Some(fallback.id)));
+        floor.wait_s(50).await;
+        let item = floor.reload(&item).await;
+        assert_eq!((item.state, item.queue_id, item.timer), (WorkState::Queued, Some(fallback.id), None));
+    }
+
+    async fn the_last_agent_is_asked_and_the_script_goes_on_with_what_comes_of_it(app) {
+        let app = still(&app).await;
+        let floor = Floor(&app);
+        let group = floor.group(|_| {}).await;
+        let queue = floor.queue(&[group.id], |_| {}).await;
+        let script = floor.script(json!({
+            "start": "known",
+            "steps": {
+                "known": { "type": "offer_last_agent", "timeout_s": 20,
+                    "next": { "accepted": "done", "not_available": "urgent", "timeout": "queue" } },
+                "urgent": { "type": "set_priority", "priority": 1, "next": { "done": "queue" } },
+                "queue": enqueue(&queue.id, json!({ "assigned": "done", "queue_full": "done", "closed": "done" })),
+                "done": { "type": "end", "result": "done" },
+            },
+        })).await;
+        let account = floor.account(None, Some(script)).await;
+        let anna = floor.agent("anna", &[group.id]).await;
+        for (what, priority) in [("accept", 5), ("reject", 1), ("miss", 5)] {
+            let mut mail = floor.mail(&account, what).await;
+            mail.conversation.last_agent_id = Some(anna.id);
+            floor.arrive(vec![mail.clone()]).await;
+            let item = floor.item_of(&mail).await;
+            assert_eq!((item.state, item.target_agent_id, item.queue_id), (WorkState::Queued, Some(anna.id), None));
+            assert_eq!(floor.distribute().await, 1);
+            let offer = floor.offers().await.pop().unwrap();
+            assert_eq!((offer.work_item_id, offer.expires_at), (item.id, floor.now().plus_s(20)));
+            let path = format!("/v1/offers/{}", offer.id);
+            match what {
+                "accept" => {
+                    anna.client.post(&format!("{path}/accept"), json!({})).await.ok();
+                    assert_eq!(floor.reload(&item).await.state, WorkState::Assigned);
+                    let complete = format!("/v1/work-items/{}/complete", item.id);
+                    anna.client.post(&complete, json!({})).await.ok();
+                    continue;
+                }
+                "reject" => {
+                    anna.client.post(&format!("{path}/reject"), json!({})).await.ok();
+                    let between = floor.reload(&item).await;
+                    assert_eq!((between.state, between.timer), (WorkState::Routing, Some(Timer::Route)));
+                    floor.check().await;
+                    floor.wait_s(0).await;
+                }
+                _ => floor.wait_s(20).await,
+            }
+            let item = floor.reload(&item).await;
+            assert_eq!((item.state, item.queue_id, item.priority), (WorkState::Queued, Some(queue.id), priority), "{what}");
+            floor.check().await;
+            let claimed = anna.client.post("/v1/work-items/claim", json!({})).await.ok();
+            anna.client.post(&format!("/v1/work-items/{}/complete", claimed["id"].as_str().unwrap()), json!({})).await.ok();
+        }
+        floor.set_agent(anna.id, |agent| agent.state = AgentState::NotReady).await;
+        let mut mail = floor.mail(&account, "away").await;
+        mail.conversation.last_agent_id = Some(anna.id);
+        floor.arrive(vec![mail.clone()]).await;
+        assert_eq!(floor.item_of(&mail).await.priority, 1);
+    }
+
+    async fn a_script_goes_on_after_an_agent_has_the_item(app) {
+        let app = still(&app).await;
+        let floor = Floor(&app);
+        let group = floor.group(|_| {}).await;
+        let queue = floor.queue(&[group.id], |_| {}).await;
+        let class = app.admin().await.post("/v1/classes", json!({ "name": "Taken" })).await.ok();
+        let script = floor.script(json!({
+            "start": "queue",
+            "steps": {
+                "queue": enqueue(&queue.id, json!({ "assigned": "class", "queue_full": "done", "closed": "done" })),
+                "class": { "type": "set_class", "class_id": class["id"], "next": { "done": "done" } },
+                "done": { "type": "end", "result": "done" },
+            },
+        })).await;
+        let account = floor.account(None, Some(script)).await;
+        let anna = floor.agent("anna", &[group.id]).await;
+        let item = floor.item(&account, "hello").await;
+        anna.client.post("/v1/work-items/claim", json!({})).await.ok();
+        let claimed = floor.reload(&item).await;
+        assert_eq!((claimed.state, claimed.timer, claimed.class_id), (WorkState::Assigned, Some(Timer::Route), None));
+        floor.wait_s(0).await;
+        let item = floor.reload(&item).await;
+        assert_eq!((item.state, item.timer, item.run), (WorkState::Assigned, None, None));
+        assert_eq!(json!(item.class_id), class["id"]);
+    }
+
+    async fn a_script_that_fails_sends_the_item_to_the_fallback_queue_with_the_error_on_it(app) {
+        let app = still(&app).await;
+        let floor = Floor(&app);
+        let queue = floor.queue(&[], |_| {}).await;
+        let broken = json!({
+            "start": "ask",
+            "steps": {
+                "ask": { "type": "condition", "when": "message.subject.nothing.more", "next": { "yes": "done", "no": "done" } },
+                "done": { "type": "end", "result": "done" },
+            },
+        });
+        let script = floor.script(broken).await;
+        let account = floor.account(Some(queue.id), Some(script)).await;
+        let item = floor.item(&account, "hello").await;
+        assert_eq!((item.state, item.queue_id), (WorkState::Queued, Some(queue.id)));
+        assert_eq!(item.error.unwrap()["step"], "ask");
+        let homeless = floor.account(None, Some(script)).await;
+        let item = floor.item(&homeless, "hello").await;
+        assert_eq!(item.state, WorkState::Failed);
+        let supervisor = app.supervisor().await;
+        let listed = supervisor.get("/v1/work-items?state=failed").await.ok();
+        assert_eq!(listed["items"][0]["id"], json!(item.id));
+        assert_eq!(listed["items"][0]["allowed_actions"], json!(["note", "transfer", "set_priority", "set_class"]));
+        let path = format!("/v1/work-items/{}/transfer", item.id);
+        let moved = supervisor.post(&path, json!({ "queue_id": queue.id })).await.ok();
+        assert_eq!((&moved["state"], &moved["error"]), (&json!("queued"), &Value::Null));
+    }
+
+    async fn what_a_script_discards_is_closed_and_new_mail_begins_anew(app) {
+        let app = still(&app).await;
+        let floor = Floor(&app);
+        let script = floor.script(json!({
+            "start": "done", "steps": { "done": { "type": "end", "result": "discard" } },
+        })).await;
+        let account = floor.account(None, Some(script)).await;
+        let mail = floor.mail(&account, "spam").await;
+        let more = floor.answer(&mail).await;
+        floor.arrive(vec![mail.clone(), more]).await;
+        let item = floor.item_of(&mail).await;
+        assert_eq!((item.state, item.message_count), (WorkState::Discarded, 1));
+        let closed = conversation::Entity::find_by_id(mail.conversation.id).one(app.app.db.read()).await.unwrap().unwrap();
+        assert_eq!(closed.state, ConversationState::Closed);
+        assert_eq!(postroom::work::entity::work_item::Entity::find().all(app.app.db.read()).await.unwrap().len(), 2);
+    }
+
+    async fn a_receipt_goes_to_a_sender_once_in_seven_days(app) {
+        let app = still(&app).await;
+        let floor = Floor(&app);
+        let queue = floor.queue(&[], |_| {}).await;
+        let template = postroom::id::TemplateId::new(floor.now());
+        let script = floor.script(json!({
+            "start": "thanks",
+            "steps": {
+                "thanks": { "type": "send_template", "template_id": template, "next": { "sent": "first", "not_sent": "again" } },
+                "first": { "type": "set_priority", "priority": 1, "next": { "done": "done" } },
+                "again": { "type": "set_priority", "priority": 9, "next": { "done": "done" } },
+                "done": { "type": "end", "result": "done" },
+            },
+        })).await;
+        let account = floor.account(Some(queue.id), Some(script)).await;
+        let (one, two) = (floor.mail(&account, "one").await, floor.mail(&account, "two").await);
+        floor.arrive(vec![one.clone(), two.clone()]).await;
+        assert_eq!((floor.item_of(&one).await.priority, floor.item_of(&two).await.priority), (1, 9));
+        assert_eq!(auto_answer::Entity::find().all(app.app.db.read()).await.unwrap().len(), 1);
+        app.app.clock.advance(std::time::Duration::from_secs(6 * 24 * 3600));
+        assert_eq!(floor.item(&account, "three").await.priority, 9);
+        app.app.clock.advance(std::time::Duration::from_secs(2 * 24 * 3600));
+        assert_eq!(floor.item(&account, "four").await.priority, 1);
+        let mut machine = floor.mail(&account, "out of office").await;
+        machine.message.auto_submitted = Some("auto-replied".into());
+        machine.message.from_address = Some("else@customer.example".into());
+        floor.arrive(vec![machine.clone()]).await;
+        assert_eq!(floor.item_of(&machine).await.priority, 9);
+    }
+
+    async fn an_agent_who_leaves_before_being_asked_sends_the_item_back_to_its_script(app) {
+        let app = still(&app).await;
+        let floor = Floor(&app);
+        let group = floor.group(|_| {}).await;
+        let queue = floor.queue(&[group.id], |_| {}).await;
+        let script = floor.script(json!({
+            "start": "known",
+            "steps": {
+                "known": { "type": "offer_last_agent", "timeout_s": 20,
+                    "next": { "accepted": "done", "not_available": "queue", "timeout": "done" } },
+                "queue": enqueue(&queue.id, json!({ "assigned": "done", "queue_full": "done", "closed": "done" })),
+                "done": { "type": "end", "result": "done" },
+            },
+        })).await;
+        let account = floor.account(None, Some(script)).await;
+        let anna = floor.agent("anna", &[group.id]).await;
+        for offered in [false, true] {
+            floor.set_agent(anna.id, |agent| agent.state = AgentState::Ready).await;
+            let mut mail = floor.mail(&account, "hello").await;
+            mail.conversation.last_agent_id = Some(anna.id);
+            floor.arrive(vec![mail.clone()]).await;
+            if offered {
+                floor.distribute().await;
+            }
+            floor.set_agent(anna.id, |agent| agent.state = AgentState::LoggedOff).await;
+            let tx = app.app.db.begin().await.unwrap();
+            postroom::work::agent_left(&tx, anna.id, floor.now(), false).await.unwrap();
+            tx.commit().await.unwrap();
+            floor.check().await;
+            floor.wait_s(0).await;
+            let item = floor.item_of(&mail).await;
+            assert_eq!((item.state, item.queue_id), (WorkState::Queued, Some(queue.id)));
+        }
+        assert!(floor.offers().await.iter().any(|offer| offer.state == OfferState::Rescinded));
+    }
+}
