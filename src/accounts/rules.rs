@@ -76,7 +76,7 @@ pub fn check(wanted: &mut AccountCreate, plaintext_allowed: bool) -> Result<(), 
         }
     }
     // Not required by the schema, so that a patch may name one member alone.
-    for oauth in &wanted.oauth {
+    if let Some(oauth) = &wanted.oauth {
         if oauth.token_url.is_empty() {
             errors.add("/oauth/token_url", "required", "say where access tokens come from");
         }
