@@ -19,10 +19,8 @@ use utoipa_swagger_ui::SwaggerUi;
 pub use document::document;
 
 use crate::{
-    access::guard::guard,
-    accounts, agents,
+    access::{self, guard::guard},
     app::App,
-    classes, conversations, events,
     http::{
         body::BodyLimit,
         contract::Contract,
@@ -30,7 +28,7 @@ use crate::{
         observe::observe,
         problem::{Code, Problem},
     },
-    inbound, queues, service,
+    accounts, agents, answers, classes, conversations, delivery, events, inbound, outgoing, queues, scripts, service, templates, work,
 };
 
 /// Adds every operation of every feature.
@@ -38,6 +36,7 @@ fn mount(config: &mut ServiceConfig<'_>) {
     config.configure(service::api::mount_root).service(scope::scope("/v1").configure(
         |v1: &mut ServiceConfig<'_>| {
             v1.configure(service::api::mount)
+                .configure(access::api::mount)
                 .configure(accounts::api::mount)
                 .configure(classes::api::mount)
                 .configure(events::api::mount)
@@ -45,10 +44,19 @@ fn mount(config: &mut ServiceConfig<'_>) {
                 .configure(agents::groups::mount)
                 .configure(agents::skills::mount)
                 .configure(queues::api::mount)
+                .configure(scripts::api::mount)
+                .configure(templates::api::mount)
+                .configure(outgoing::api::mount)
+                .configure(delivery::api::mount)
+                .configure(conversations::notes::mount)
+                .configure(answers::api::mount)
+                .configure(answers::drafts::mount)
+                .configure(answers::uploads::mount)
                 .configure(inbound::api::mount)
                 .configure(conversations::api::mount)
                 .configure(conversations::messages::mount)
-                .configure(conversations::source::mount);
+                .configure(conversations::source::mount)
+                .configure(work::api::mount);
         },
     ));
 }
@@ -66,6 +74,7 @@ pub fn serve(
     let contract = Data::new(Contract::new(&document));
     let (app_data, running, metrics) =
         (Data::new(app.clone()), Data::new(Running::default()), Data::new(metrics));
+    let sealer = Data::new(app.sealer.clone());
     let settings = app.config.http.clone();
     let (limit, sandbox) = (BodyLimit(settings.max_body_bytes), app.config.sandbox.enabled);
     let workers = settings.workers;
@@ -82,6 +91,7 @@ pub fn serve(
             .app_data(contract.clone())
             .app_data(running.clone())
             .app_data(metrics.clone())
+            .app_data(sealer.clone())
             .app_data(limit)
             .app_data(parameters)
             .into_utoipa_app()
@@ -119,12 +129,14 @@ pub async fn run(
     listener: std::net::TcpListener,
     metrics: PrometheusHandle,
 ) -> anyhow::Result<ExitCode> {
+    let address = format!("http://{}", listener.local_addr()?);
     let server = serve(&app, listener, metrics)?;
     let handle = server.handle();
     app.start();
     let stopping = app.clone();
     app.tasks.spawn("signals", async move { watch_signals(&stopping).await });
     let serving = actix_web::rt::spawn(server);
+    tracing::info!(url = %address, "listening");
     app.shutdown.stopping().await;
     let drained = async {
         tokio::join!(handle.stop(true), app.stop());

@@ -12,13 +12,17 @@ use sea_orm_migration::MigratorTrait;
 use tokio::sync::OnceCell;
 
 use crate::{
-    access::token::KnownKeys,
+    access,
     clock::Clock,
     config::Config,
     db::Db,
+    delivery::Connections,
     events::Tail,
-    mail::tls::Trust,
+    instance,
+    scripts::{self, library::Library},
     raw::RawStore,
+    outgoing::relay::Authorities,
+    mail::tls::Trust,
     secret::Sealer,
     shutdown::Shutdown,
     workers::{self, Tasks, Wakes},
@@ -44,12 +48,18 @@ pub struct Shared {
     pub sealer: Sealer,
     /// The raw bytes of messages.
     pub raw: RawStore,
-    /// The installation's id once it was read: see `inbound::instance`.
+    /// The installation's id once it was read: see `instance`.
     pub instance_id: OnceCell<String>,
     /// New events of the log.
     pub tail: Tail,
-    /// Public keys of access tokens.
-    pub known_keys: KnownKeys,
+    /// What `access` keeps in memory: verified tokens, queued audit entries.
+    pub access: access::Memory,
+    /// Scripts, calendars and variables in force.
+    pub scripts: Library,
+    /// Who vouches for the outgoing server's certificate.
+    pub authorities: Authorities,
+    /// Open connections to the outgoing server.
+    pub connections: Connections,
     /// The certificate authorities that mail servers are believed by, once they were read.
     trust: OnceLock<Trust>,
     /// The workers' wake-up calls.
@@ -89,7 +99,7 @@ impl App {
         let raw = RawStore::open(&config.storage)
             .context("storage.object_store_url: the object store cannot be opened")?;
         let shutdown = Shutdown::default();
-        Ok(Self(Arc::new(Shared {
+        let app = Self(Arc::new(Shared {
             config,
             db,
             clock,
@@ -97,12 +107,19 @@ impl App {
             raw,
             instance_id: OnceCell::new(),
             tail: Tail::default(),
-            known_keys: KnownKeys::default(),
+            access: access::Memory::default(),
+            scripts: Library::default(),
+            authorities: Authorities::default(),
+            connections: Connections::default(),
             trust: OnceLock::new(),
             wakes: Arc::default(),
             tasks: Tasks::new(shutdown.clone()),
             shutdown,
-        })))
+        }));
+        scripts::bootstrap::default_script(&app).await.context("the default script cannot be made")?;
+        // Read here, so that no transaction waits for another that would make it.
+        instance::instance_id(&app).await.context("the installation's id cannot be read")?;
+        Ok(app)
     }
 
     /// The system's certificate authorities and those of `mail.extra_ca_file`; read once.

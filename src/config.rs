@@ -143,6 +143,10 @@ sections! {
         connect_timeout_s: u64,
         /// One read, in seconds.
         read_timeout_s: u64,
+        /// One answer of the outgoing server, in seconds.
+        smtp_answer_timeout_s: u64,
+        /// Its answer to a whole message, in seconds.
+        smtp_dot_timeout_s: u64,
     }
     /// Bounds.
     Limits {
@@ -150,6 +154,12 @@ sections! {
         max_attachments_bytes: usize,
         /// Steps of one script run.
         script_steps: u32,
+        /// Automatic answers of one account in a minute.
+        auto_answers_per_minute: u64,
+        /// Automatic answers of one account in an hour.
+        auto_answers_per_hour: u64,
+        /// Automatic answers of all accounts to one address in a day.
+        auto_answers_per_address_day: u64,
     }
     /// Logs.
     Log {
@@ -202,7 +212,8 @@ impl Config {
         match file {
             Some(path) if !path.exists() => return Err(ConfigError::NoFile(path)),
             Some(path) => figment = figment.merge(Toml::file_exact(path)),
-            None => figment = figment.merge(Toml::file_exact(DEFAULT_FILE)),
+            None if PathBuf::from(DEFAULT_FILE).exists() => figment = figment.merge(Toml::file_exact(DEFAULT_FILE)),
+            None => {}
         }
         let url = Env::raw().only(&["DATABASE_URL"]).map(|_| "database.url".into());
         Self::extract(figment.merge(url).merge(Env::prefixed("POSTROOM__").split("__")))

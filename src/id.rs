@@ -91,6 +91,8 @@ ids! {
     ScriptId,
     /// A version of a routing script.
     ScriptVersionId,
+    /// A global variable.
+    VariableId,
     /// A calendar of opening hours.
     CalendarId,
     /// A template.

@@ -6,6 +6,7 @@
 pub mod access;
 pub mod accounts;
 pub mod agents;
+pub mod answers;
 pub mod api;
 pub mod app;
 pub mod classes;
@@ -15,14 +16,18 @@ pub mod conversations;
 pub mod db;
 pub mod delivery;
 pub mod events;
+pub mod housekeeping;
 pub mod http;
 pub mod id;
 pub mod inbound;
+pub mod instance;
+pub mod language;
 pub mod lease;
 pub mod mail;
 pub mod outgoing;
 pub mod queues;
 pub mod raw;
+pub mod receipts;
 pub mod scripts;
 pub mod secret;
 pub mod service;
@@ -34,17 +39,22 @@ pub mod workers;
 
 /// Which feature may call which, besides everybody's `events` and `access`. Nothing else is allowed.
 pub const FEATURE_EDGES: &[(&str, &[&str])] = &[
-    ("access", &[]),
+    ("access", &["agents"]),
     ("accounts", &["classes", "queues", "scripts", "templates"]),
     ("agents", &["queues", "work"]),
+    ("answers", &["accounts", "conversations", "raw", "work"]),
     ("classes", &[]),
     ("conversations", &["accounts", "delivery", "raw", "work"]),
-    ("delivery", &["accounts", "conversations", "outgoing", "raw"]),
+    ("delivery", &["conversations", "outgoing", "raw"]),
     ("events", &[]),
     ("inbound", &["accounts", "conversations", "raw", "work"]),
-    ("outgoing", &["delivery"]),
+    ("outgoing", &["accounts"]),
     ("queues", &["agents", "work"]),
-    ("scripts", &["classes", "queues", "templates"]),
+    ("receipts", &["accounts", "conversations", "templates"]),
+    ("scripts", &["accounts", "agents", "classes", "conversations", "queues", "templates"]),
     ("templates", &[]),
-    ("work", &["accounts", "agents", "conversations", "queues", "scripts", "templates"]),
+    (
+        "work",
+        &["accounts", "agents", "classes", "conversations", "queues", "receipts", "scripts", "templates"],
+    ),
 ];

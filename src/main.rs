@@ -5,6 +5,7 @@ use std::{io::Write, net::TcpListener, path::PathBuf, process::ExitCode};
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use postroom::{
+    access::bootstrap,
     api,
     app::{App, migrate},
     clock::Clock,
@@ -33,6 +34,15 @@ enum Command {
     Openapi,
     /// Check the settings and print them, without secrets.
     CheckConfig,
+    /// Make a further administrator; prints a one-time password unless one is given.
+    CreateAdmin {
+        /// The login name.
+        #[arg(long)]
+        username: String,
+        /// Read the password from the first line of standard input.
+        #[arg(long)]
+        password_stdin: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -55,12 +65,17 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         return print(&serde_json::to_string_pretty(&config)?);
     }
     telemetry::start_logs(&config.log).context("log.level")?;
+    // A provider that was installed before is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     actix_web::rt::System::new().block_on(async move {
         match arguments.command {
             Command::Migrate => {
                 std::fs::create_dir_all(&config.storage.data_dir)?;
                 migrate(&config).await?;
                 Ok(ExitCode::SUCCESS)
+            }
+            Command::CreateAdmin { username, password_stdin } => {
+                create_admin(config, &username, password_stdin).await
             }
             _ => serve(config).await,
         }
@@ -73,7 +88,21 @@ async fn serve(config: Config) -> anyhow::Result<ExitCode> {
     listener.set_nonblocking(true)?;
     let metrics = telemetry::start_metrics()?;
     let app = App::open(config, Clock::system()).await?;
+    bootstrap::first_admin(&app).await.context("the first administrator cannot be made")?;
     api::run(app, listener, metrics).await
+}
+
+async fn create_admin(config: Config, username: &str, password_stdin: bool) -> anyhow::Result<ExitCode> {
+    let mut line = String::new();
+    if password_stdin {
+        std::io::stdin().read_line(&mut line).context("--password-stdin")?;
+    }
+    let password = password_stdin.then(|| line.trim_end_matches(['\r', '\n']));
+    let app = App::open(config, Clock::system()).await?;
+    match bootstrap::create_admin(&app, username, password).await? {
+        Some(one_time) => print(&format!("One-time password: {one_time}")),
+        None => Ok(ExitCode::SUCCESS),
+    }
 }
 
 fn print(text: &str) -> anyhow::Result<ExitCode> {

@@ -6,7 +6,7 @@ use futures::FutureExt;
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
-use crate::{app::App, clock::Timestamp, shutdown::Shutdown};
+use crate::{app::App, clock::Timestamp, housekeeping, shutdown::Shutdown};
 
 /// What a worker's step did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +89,8 @@ pub struct Wakes {
     pub timers: Notify,
     /// An account was made, changed or asked to poll.
     pub poll: Notify,
+    /// Never rung: old rows can wait.
+    pub housekeeping: Notify,
 }
 
 /// Which wake-up call a worker listens to.
@@ -134,8 +136,17 @@ where
     });
 }
 
+/// How often due messages are looked for when nobody calls.
+const DELIVERY_LOOKS: Duration = Duration::from_secs(5);
+
 /// Starts every background loop.
 pub fn start(app: &App) {
     crate::events::start(app);
+    crate::access::audit::start(app);
+    run(app, "housekeeping", |wakes| &wakes.housekeeping, housekeeping::PAUSE, housekeeping::remove_old_rows);
+    let idle = Duration::from_secs(5);
+    run(app, "distribute", |wakes| &wakes.distribute, idle, crate::work::distribute::distribute);
+    run(app, "timers", |wakes| &wakes.timers, idle, crate::work::timers::expire);
+    run(app, "delivery", |wakes| &wakes.deliver, DELIVERY_LOOKS, crate::delivery::send::deliver);
     crate::inbound::poll::start(app);
 }

@@ -15,7 +15,8 @@ CREATE TABLE users (
     last_login_at BIGINT,
     version BIGINT NOT NULL,
     created_at BIGINT NOT NULL,
-    updated_at BIGINT NOT NULL
+    updated_at BIGINT NOT NULL,
+    deleted_at BIGINT
 );
 CREATE TABLE signing_keys (
     kid TEXT PRIMARY KEY,
@@ -36,6 +37,7 @@ CREATE TABLE refresh_tokens (
 );
 CREATE INDEX ix_refresh_tokens__family ON refresh_tokens (family_id);
 CREATE INDEX ix_refresh_tokens__user ON refresh_tokens (user_id);
+CREATE INDEX ix_refresh_tokens__expires ON refresh_tokens (expires_at);
 CREATE TABLE api_keys (
     id {uuid} PRIMARY KEY,
     name TEXT NOT NULL CONSTRAINT uq_api_keys__name UNIQUE,
@@ -72,7 +74,9 @@ CREATE TABLE audit_log (
     details {json} NOT NULL,
     request_id TEXT
 );
-CREATE INDEX ix_audit_log__subject ON audit_log (subject_type, subject_id);
+CREATE INDEX ix_audit_log__subject ON audit_log (subject_id, id);
+CREATE INDEX ix_audit_log__actor ON audit_log (actor_id, id);
+CREATE INDEX ix_audit_log__action ON audit_log (action, id);
 CREATE TABLE idempotency_keys (
     caller TEXT NOT NULL,
     key TEXT NOT NULL,
@@ -80,7 +84,7 @@ CREATE TABLE idempotency_keys (
     status INTEGER NOT NULL,
     location TEXT,
     etag TEXT,
-    body TEXT,
+    body_sealed {bytes},
     created_at BIGINT NOT NULL,
     PRIMARY KEY (caller, key)
 );

@@ -1,6 +1,8 @@
 //! What routing is configured with: classes, skills, groups, agents, queues, calendars, scripts, variables, templates.
+//!
+//! `routing_stamp` has one row: a value that every change of scripts, calendars and variables makes anew.
 
-crate::sql::migration!(UP, drops ["templates", "variables", "script_versions", "scripts", "calendars", "queue_groups", "queues", "agent_skills", "agents", "group_members", "agent_groups", "skills", "classes"]);
+crate::sql::migration!(UP, drops ["templates", "routing_stamp", "variables", "script_versions", "scripts", "calendars", "queue_groups", "queues", "agent_skills", "agents", "group_members", "agent_groups", "skills", "classes"]);
 
 const UP: &str = "
 CREATE TABLE classes (
@@ -117,15 +119,21 @@ CREATE TABLE script_versions (
     updated_at BIGINT NOT NULL,
     CONSTRAINT uq_script_versions__number UNIQUE (script_id, number)
 );
+CREATE UNIQUE INDEX uq_scripts__is_default ON scripts (is_default) WHERE is_default;
+CREATE UNIQUE INDEX uq_script_versions__active ON script_versions (script_id) WHERE state = 'active';
 CREATE TABLE variables (
-    name TEXT PRIMARY KEY,
-    id {uuid} NOT NULL,
+    id {uuid} PRIMARY KEY,
+    name TEXT NOT NULL CONSTRAINT uq_variables__name UNIQUE,
     type TEXT NOT NULL,
     value {json} NOT NULL,
     description TEXT NOT NULL,
     version BIGINT NOT NULL,
     created_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL
+);
+CREATE TABLE routing_stamp (
+    id INTEGER PRIMARY KEY,
+    stamp {uuid} NOT NULL
 );
 CREATE TABLE templates (
     id {uuid} PRIMARY KEY,

@@ -21,6 +21,7 @@ CREATE TABLE work_items (
     group_id {uuid},
     target_agent_id {uuid},
     required_skills {json} NOT NULL,
+    lane TEXT NOT NULL,
     queued_at BIGINT,
     rank BIGINT NOT NULL,
     assigned_agent_id {uuid},
@@ -28,6 +29,7 @@ CREATE TABLE work_items (
     declined_by {json} NOT NULL,
     script_version_id {uuid},
     run {json},
+    run_continues BOOLEAN NOT NULL,
     error {json},
     result TEXT,
     outcome_code TEXT,
@@ -43,7 +45,11 @@ CREATE TABLE work_items (
     created_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL
 );
-CREATE INDEX ix_work_items__queue ON work_items (queue_id, rank, id) WHERE state = 'queued';
+CREATE INDEX ix_work_items__queue ON work_items (queue_id, lane, rank, id) WHERE state = 'queued' AND target_agent_id IS NULL;
+CREATE INDEX ix_work_items__target ON work_items (target_agent_id, rank) WHERE state = 'queued' AND target_agent_id IS NOT NULL;
+CREATE INDEX ix_work_items__group ON work_items (group_id, rank) WHERE state = 'queued' AND group_id IS NOT NULL;
+CREATE INDEX ix_work_items__held ON work_items (assigned_agent_id, channel) WHERE state IN ('assigned', 'wrapping');
+CREATE INDEX ix_work_items__served ON work_items (queue_id, assigned_at) WHERE assigned_at IS NOT NULL;
 CREATE INDEX ix_work_items__agent ON work_items (assigned_agent_id, state) WHERE assigned_agent_id IS NOT NULL;
 CREATE INDEX ix_work_items__due ON work_items (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX ix_work_items__conversation ON work_items (conversation_id, id);

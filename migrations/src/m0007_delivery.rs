@@ -21,6 +21,8 @@ CREATE TABLE outgoing_server (
     state TEXT NOT NULL,
     state_reason TEXT,
     retry_at BIGINT,
+    failures INTEGER NOT NULL DEFAULT 0,
+    next_slot_at BIGINT NOT NULL DEFAULT 0,
     version BIGINT NOT NULL,
     created_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL
@@ -43,6 +45,7 @@ CREATE TABLE deliveries (
     updated_at BIGINT NOT NULL
 );
 CREATE INDEX ix_deliveries__due ON deliveries (precedence, due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX ix_deliveries__begun ON deliveries (lease_until) WHERE phase <> 'idle';
 CREATE TABLE delivery_steps (
     id {uuid} PRIMARY KEY,
     message_id {uuid} NOT NULL REFERENCES messages (id) ON DELETE CASCADE,
@@ -61,4 +64,5 @@ CREATE TABLE captured_messages (
     recipients {json} NOT NULL,
     captured_at BIGINT NOT NULL
 );
+CREATE INDEX ix_captured_messages__message ON captured_messages (message_id);
 ";

@@ -1,7 +1,7 @@
 //! The gate that every request passes: which operation it is, who calls, whether the matrix allows it.
 
 use actix_web::{
-    Error, HttpMessage,
+    Error, HttpMessage, HttpRequest,
     body::{BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     http::header::{ALLOW, AUTHORIZATION, HeaderValue},
@@ -9,35 +9,64 @@ use actix_web::{
     web,
 };
 
-use super::{matrix::Access, ticket, token};
+use super::{
+    audit,
+    authenticate::{Standing, authenticate, still_valid},
+    matrix::Access,
+    ticket,
+};
 use crate::{
     app::App,
     http::{
-        caller::Caller,
         contract::Contract,
         problem::{Code, Problem},
     },
 };
 
-/// Authenticates and authorises a request and checks its query, before any handler or body is touched.
+/// What a user whose password must be changed may call until it is.
+const BEFORE_PASSWORD_CHANGE: &[&str] = &["get_me", "change_password"];
+
+/// Authenticates and authorises a request and checks its query, before any handler or body is touched; notes in
+/// the audit log what was done or denied.
 ///
 /// # Errors
-/// `unauthenticated`, `token_expired`, `forbidden`, `unknown_parameter`, `invalid_parameter`.
+/// `unauthenticated`, `token_expired`, `forbidden`, `password_change_required`, `method_not_allowed`, `unknown_parameter`, `invalid_parameter`.
 pub async fn guard(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    match admit(&request).await {
-        Ok(()) => next.call(request).await.map(ServiceResponse::map_into_boxed_body),
-        Err(problem) => {
-            let allowed = (problem.code == Code::MethodNotAllowed).then(|| allowed_methods(&request));
-            let mut response = request.error_response(problem);
-            if let Some(Ok(value)) = allowed.map(|methods| HeaderValue::from_str(&methods)) {
-                response.headers_mut().insert(ALLOW, value);
-            }
-            Ok(response)
-        }
+    let (operation, refusal) = match operation_of(&request) {
+        Ok(operation) => (operation, None),
+        Err(problem) => (None, Some(problem)),
+    };
+    let refusal = match (&operation, refusal) {
+        (Some(operation), None) => admit(&request, operation).await.err(),
+        (_, refusal) => refusal,
+    };
+    let response = match refusal {
+        None => next.call(request).await?.map_into_boxed_body(),
+        Some(problem) => refuse(request, problem),
+    };
+    if let (Some(Operation { id, access, .. }), Some(app)) = (&operation, app_of(response.request())) {
+        audit::note_answer(app, id, *access, &response).await;
     }
+    Ok(response)
+}
+
+/// The operation of a request, and who may call it.
+struct Operation {
+    id: String,
+    access: Access,
+    pattern: String,
+}
+
+fn refuse(request: ServiceRequest, problem: Problem) -> ServiceResponse<BoxBody> {
+    let allowed = (problem.code == Code::MethodNotAllowed).then(|| allowed_methods(&request));
+    let mut response = request.error_response(problem);
+    if let Some(Ok(value)) = allowed.map(|methods| HeaderValue::from_str(&methods)) {
+        response.headers_mut().insert(ALLOW, value);
+    }
+    response
 }
 
 /// The methods of the request's path, as an `Allow` header lists them; empty when the path is not of the API.
@@ -47,37 +76,57 @@ fn allowed_methods(request: &ServiceRequest) -> String {
     methods.unwrap_or_default().join(", ")
 }
 
-async fn admit(request: &ServiceRequest) -> Result<(), Problem> {
-    let contract = request.app_data::<web::Data<Contract>>();
-    let contract = contract.ok_or_else(|| Problem::internal("the contract is not mounted"))?;
-    let pattern = request.match_pattern();
-    let Some(operation) =
-        pattern.as_deref().and_then(|pattern| contract.operation(request.method(), pattern))
-    else {
+/// None when the path is not of the API: the router answers 404 or serves Swagger UI.
+fn operation_of(request: &ServiceRequest) -> Result<Option<Operation>, Problem> {
+    let Some(pattern) = request.match_pattern() else { return Ok(None) };
+    let Some(operation) = contract(request)?.operation(request.method(), &pattern) else {
         let allowed = allowed_methods(request);
         if allowed.is_empty() {
-            // Not a path of the API: the router answers 404 or serves Swagger UI.
-            return Ok(());
+            return Ok(None);
         }
         return Err(Problem::new(Code::MethodNotAllowed, format!("the path supports {allowed}")));
     };
-    let access = Access::of(&operation.id)
-        .ok_or_else(|| Problem::internal(format!("{} is missing in the matrix", operation.id)))?;
-    if access != Access::Public {
-        let caller = match ticket_of(&operation.id, request) {
-            Some(ticket) => ticket::redeem(app_of(request)?, &ticket).await?,
-            None => authenticate(request).await?,
-        };
-        if !access.allows(&caller) {
-            let detail = format!("the role {:?} may not call {}", caller.role, operation.id);
-            return Err(Problem::new(Code::Forbidden, detail.to_lowercase()));
-        }
-        request.extensions_mut().insert(caller);
-    }
-    contract.check_query(operation, request.query_string())
+    let id = operation.id.clone();
+    let access =
+        Access::of(&id).ok_or_else(|| Problem::internal(format!("{id} is missing in the matrix")))?;
+    Ok(Some(Operation { id, access, pattern }))
 }
 
-async fn authenticate(request: &ServiceRequest) -> Result<Caller, Problem> {
+fn contract(request: &ServiceRequest) -> Result<&Contract, Problem> {
+    let contract = request.app_data::<web::Data<Contract>>().map(|data| data.get_ref());
+    contract.ok_or_else(|| Problem::internal("the contract is not mounted"))
+}
+
+fn app_of(request: &HttpRequest) -> Option<&App> {
+    request.app_data::<web::Data<App>>().map(|data| data.get_ref())
+}
+
+async fn admit(request: &ServiceRequest, operation: &Operation) -> Result<(), Problem> {
+    let Operation { id, access, pattern } = operation;
+    if *access != Access::Public {
+        let standing = who(request, id).await?;
+        let (caller, must_change) = (standing.caller, standing.must_change_password);
+        let allowed = access.allows(&caller);
+        let role = format!("{:?}", caller.role).to_lowercase();
+        request.extensions_mut().insert(caller);
+        if !allowed {
+            return Err(Problem::new(Code::Forbidden, format!("the role {role} may not call {id}")));
+        }
+        if must_change && !BEFORE_PASSWORD_CHANGE.contains(&id.as_str()) {
+            let detail = "change the password with POST /v1/auth/password first";
+            return Err(Problem::new(Code::PasswordChangeRequired, detail));
+        }
+    }
+    let contract = contract(request)?;
+    let operation = contract.operation(request.method(), pattern);
+    operation.map_or(Ok(()), |operation| contract.check_query(operation, request.query_string()))
+}
+
+async fn who(request: &ServiceRequest, operation: &str) -> Result<Standing, Problem> {
+    let app = app_of(request.request()).ok_or_else(|| Problem::internal("the application is not mounted"))?;
+    if let Some(ticket) = ticket_of(operation, request) {
+        return still_valid(app, &ticket::redeem(app, &ticket).await?).await;
+    }
     let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let token = header.and_then(|value| {
         let (scheme, token) = value.split_once(' ')?;
@@ -85,12 +134,7 @@ async fn authenticate(request: &ServiceRequest) -> Result<Caller, Problem> {
     });
     let missing =
         || Problem::new(Code::Unauthenticated, "send Authorization: Bearer with an access token or API key");
-    token::verify(app_of(request)?, token.ok_or_else(missing)?).await
-}
-
-fn app_of(request: &ServiceRequest) -> Result<&App, Problem> {
-    let app = request.app_data::<web::Data<App>>();
-    app.map(|app| app.get_ref()).ok_or_else(|| Problem::internal("the application is not mounted"))
+    authenticate(app, token.ok_or_else(missing)?).await
 }
 
 /// The event stream also takes a one-time ticket, for browsers whose `EventSource` cannot send headers.

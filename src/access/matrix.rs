@@ -1,5 +1,7 @@
 //! The role × operation matrix: every operation of the API, and who may call it. Written once, tested whole.
 
+use std::collections::BTreeSet;
+
 use crate::http::caller::{Caller, Role};
 
 /// Who may call an operation.
@@ -9,11 +11,13 @@ pub enum Access {
     Public,
     /// Every authenticated caller.
     Anyone,
+    /// Every user, whatever the role; no API key.
+    Users,
     /// Users of these roles (administrators always), and API keys with this scope.
     Roles(&'static [Role], &'static str),
 }
 
-use Access::{Anyone, Public, Roles};
+use Access::{Anyone, Public, Roles, Users};
 use Role::{Agent, Supervisor};
 
 const ADMIN: &[Role] = &[];
@@ -27,6 +31,25 @@ pub const MATRIX: &[(&str, Access)] = &[
     ("get_readiness", Public),
     ("get_metrics", Public),
     ("list_problems", Public),
+    // work items and offers
+    ("list_work_items", Roles(STAFF, "work:read")),
+    ("get_work_item", Roles(STAFF, "work:read")),
+    ("get_work_item_trace", Roles(STAFF, "work:read")),
+    ("explain_work_item", Roles(STAFF, "work:read")),
+    ("claim_next_work_item", Roles(STAFF, "work:write")),
+    ("claim_work_item", Roles(STAFF, "work:write")),
+    ("release_work_item", Roles(STAFF, "work:write")),
+    ("transfer_work_item", Roles(STAFF, "work:write")),
+    ("snooze_work_item", Roles(STAFF, "work:write")),
+    ("set_work_item_outcome", Roles(STAFF, "work:write")),
+    ("set_work_item_priority", Roles(SUPERVISOR, "work:write")),
+    ("set_work_item_class", Roles(SUPERVISOR, "work:write")),
+    ("complete_work_item", Roles(STAFF, "work:write")),
+    ("finish_work_item_wrap_up", Roles(STAFF, "work:write")),
+    ("list_offers", Roles(STAFF, "work:read")),
+    ("get_offer", Roles(STAFF, "work:read")),
+    ("accept_offer", Roles(STAFF, "work:write")),
+    ("reject_offer", Roles(STAFF, "work:write")),
     // events
     ("list_events", Roles(STAFF, "events:read")),
     ("create_event_ticket", Roles(STAFF, "events:read")),
@@ -51,6 +74,25 @@ pub const MATRIX: &[(&str, Access)] = &[
     ("create_queue", Roles(SUPERVISOR, "routing:write")),
     ("update_queue", Roles(SUPERVISOR, "routing:write")),
     ("delete_queue", Roles(SUPERVISOR, "routing:write")),
+    // access; the scope access:write lets a key make administrators, so it is worth as much as that role
+    ("issue_token", Public),
+    ("revoke_token", Public),
+    ("get_jwks", Public),
+    ("get_me", Anyone),
+    ("change_password", Users),
+    ("rotate_signing_key", Roles(ADMIN, "access:write")),
+    ("list_users", Roles(SUPERVISOR, "access:read")),
+    ("get_user", Roles(SUPERVISOR, "access:read")),
+    ("create_user", Roles(ADMIN, "access:write")),
+    ("update_user", Roles(ADMIN, "access:write")),
+    ("delete_user", Roles(ADMIN, "access:write")),
+    ("reset_user_password", Roles(ADMIN, "access:write")),
+    ("list_api_keys", Roles(ADMIN, "access:read")),
+    ("get_api_key", Roles(ADMIN, "access:read")),
+    ("create_api_key", Roles(ADMIN, "access:write")),
+    ("update_api_key", Roles(ADMIN, "access:write")),
+    ("revoke_api_key", Roles(ADMIN, "access:write")),
+    ("list_audit_entries", Roles(ADMIN, "audit:read")),
     // accounts
     ("list_accounts", Roles(SUPERVISOR, "accounts:read")),
     ("get_account", Roles(SUPERVISOR, "accounts:read")),
@@ -70,6 +112,74 @@ pub const MATRIX: &[(&str, Access)] = &[
     ("create_class", Roles(ADMIN, "routing:write")),
     ("update_class", Roles(ADMIN, "routing:write")),
     ("delete_class", Roles(ADMIN, "routing:write")),
+    // scripts
+    ("list_scripts", Roles(SUPERVISOR, "routing:read")),
+    ("get_script", Roles(SUPERVISOR, "routing:read")),
+    ("create_script", Roles(ADMIN, "routing:write")),
+    ("update_script", Roles(ADMIN, "routing:write")),
+    ("delete_script", Roles(ADMIN, "routing:write")),
+    ("list_script_versions", Roles(SUPERVISOR, "routing:read")),
+    ("get_script_version", Roles(SUPERVISOR, "routing:read")),
+    ("create_script_version", Roles(ADMIN, "routing:write")),
+    ("replace_script_version", Roles(ADMIN, "routing:write")),
+    ("update_script_version", Roles(ADMIN, "routing:write")),
+    ("delete_script_version", Roles(ADMIN, "routing:write")),
+    ("validate_script_version", Roles(SUPERVISOR, "routing:read")),
+    ("simulate_script_version", Roles(SUPERVISOR, "routing:read")),
+    ("activate_script_version", Roles(ADMIN, "routing:write")),
+    ("lock_script_version", Roles(ADMIN, "routing:write")),
+    ("unlock_script_version", Roles(ADMIN, "routing:write")),
+    ("list_calendars", Roles(SUPERVISOR, "routing:read")),
+    ("get_calendar", Roles(SUPERVISOR, "routing:read")),
+    ("get_calendar_status", Roles(SUPERVISOR, "routing:read")),
+    ("create_calendar", Roles(ADMIN, "routing:write")),
+    ("update_calendar", Roles(ADMIN, "routing:write")),
+    ("delete_calendar", Roles(ADMIN, "routing:write")),
+    ("list_variables", Roles(SUPERVISOR, "routing:read")),
+    ("get_variable", Roles(SUPERVISOR, "routing:read")),
+    ("put_variable", Roles(SUPERVISOR, "routing:write")),
+    ("delete_variable", Roles(SUPERVISOR, "routing:write")),
+    // templates
+    ("list_templates", Roles(SUPERVISOR, "routing:read")),
+    ("get_template", Roles(SUPERVISOR, "routing:read")),
+    ("create_template", Roles(ADMIN, "routing:write")),
+    ("update_template", Roles(ADMIN, "routing:write")),
+    ("delete_template", Roles(ADMIN, "routing:write")),
+    ("publish_template", Roles(ADMIN, "routing:write")),
+    ("archive_template", Roles(ADMIN, "routing:write")),
+    ("preview_template", Roles(SUPERVISOR, "routing:read")),
+    // outgoing server
+    ("get_outgoing_server", Roles(SUPERVISOR, "outgoing:read")),
+    ("replace_outgoing_server", Roles(ADMIN, "outgoing:write")),
+    ("delete_outgoing_server", Roles(ADMIN, "outgoing:write")),
+    ("check_outgoing_server", Roles(ADMIN, "outgoing:write")),
+    ("send_test_message", Roles(ADMIN, "outgoing:write")),
+    ("pause_outgoing_server", Roles(ADMIN, "outgoing:write")),
+    ("resume_outgoing_server", Roles(ADMIN, "outgoing:write")),
+    ("list_captured_messages", Roles(SUPERVISOR, "outgoing:read")),
+    ("get_captured_message", Roles(SUPERVISOR, "outgoing:read")),
+    ("get_captured_message_raw", Roles(SUPERVISOR, "outgoing:read")),
+    ("delete_captured_messages", Roles(ADMIN, "outgoing:write")),
+    // delivery of messages
+    ("get_message_delivery", Roles(STAFF, "work:read")),
+    ("get_message_timeline", Roles(STAFF, "work:read")),
+    ("cancel_message", Roles(STAFF, "work:write")),
+    ("retry_message", Roles(STAFF, "work:write")),
+    // answering: only the agent who has the item
+    ("reply_work_item", Roles(STAFF, "work:write")),
+    ("reply_all_work_item", Roles(STAFF, "work:write")),
+    ("forward_work_item", Roles(STAFF, "work:write")),
+    ("get_reply_template", Roles(STAFF, "work:read")),
+    ("get_draft", Roles(STAFF, "work:read")),
+    ("replace_draft", Roles(STAFF, "work:write")),
+    ("delete_draft", Roles(STAFF, "work:write")),
+    ("create_upload", Roles(STAFF, "work:write")),
+    ("get_upload", Roles(STAFF, "work:write")),
+    ("delete_upload", Roles(STAFF, "work:write")),
+    // notes: whoever sees the conversation
+    ("list_conversation_notes", Roles(STAFF, "conversations:read")),
+    ("create_conversation_note", Roles(STAFF, "conversations:write")),
+    ("create_work_item_note", Roles(STAFF, "conversations:write")),
     // inbound
     ("push_message", Roles(ADMIN, "inbound:write")),
     // conversations: agents only those that they have or had work in
@@ -94,9 +204,21 @@ impl Access {
     pub fn allows(self, caller: &Caller) -> bool {
         match (self, caller.role) {
             (Public | Anyone, _) | (Roles(..), Role::Admin) => true,
+            (Users, role) => role != Role::Integration,
             (Roles(_, scope), Role::Integration) => caller.scopes.iter().any(|given| given == scope),
             (Roles(roles, _), role) => roles.contains(&role),
         }
+    }
+
+    /// Every scope, in alphabetical order.
+    pub fn scopes() -> BTreeSet<&'static str> {
+        MATRIX.iter().filter_map(|(_, access)| access.scope()).collect()
+    }
+
+    /// The scopes of which `caller` may call at least one operation.
+    pub fn scopes_of(caller: &Caller) -> BTreeSet<&'static str> {
+        let allowed = MATRIX.iter().filter(|(_, access)| access.allows(caller));
+        allowed.filter_map(|(_, access)| access.scope()).collect()
     }
 
     /// The scope that an API key needs.

@@ -6,6 +6,7 @@
 pub mod actions;
 pub mod api;
 pub mod check;
+pub mod addresses;
 pub mod entity;
 pub mod health;
 pub mod mailbox;

@@ -282,7 +282,7 @@ pub async fn set_agent_state(
     let guarded = guarded.filter(agent::Column::Version.eq(row.version));
     let row = guarded.exec_with_returning(&*tx).await?.pop().ok_or(DbErr::RecordNotUpdated)?;
     if state != AgentState::Ready {
-        crate::work::leave::agent_left(&tx, id, now, release && state == AgentState::LoggedOff).await?;
+        crate::work::agent_left(&tx, id, now, release && state == AgentState::LoggedOff).await?;
     }
     let shown = show(&*tx, row).await?;
     let data = serde_json::json!({ "agent_id": id, "state": state, "reason": shown.reason });

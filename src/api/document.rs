@@ -87,12 +87,15 @@ fn complete(path: &str, method: &str, operation: &mut Value) -> anyhow::Result<(
     match method {
         "post" => {
             answers.extend(["409", "422"]);
-            add_header(
-                operation,
-                "Idempotency-Key",
-                "A key of the caller's choice: a repeat with the same key and body gets the stored answer.",
-                255,
-            );
+            // A key belongs to a caller.
+            if access != Access::Public {
+                add_header(
+                    operation,
+                    "Idempotency-Key",
+                    "A key of the caller's choice: a repeat with the same key and body gets the stored answer.",
+                    255,
+                );
+            }
         }
         "put" | "patch" | "delete" => {
             answers.extend(["409", "412"]);
@@ -134,6 +137,10 @@ fn add_patch_schemas(document: &mut Value) {
         .iter()
         .filter_map(|(name, schema)| {
             let stem = name.strip_suffix("Create")?;
+            // A feature may say itself what its patch looks like.
+            if schemas.contains_key(&format!("{stem}Patch")) {
+                return None;
+            }
             let mut patch = schema.clone();
             let members = patch.as_object_mut()?;
             members.remove("required");
@@ -159,6 +166,7 @@ fn add_security_schemes(document: &mut Value) {
             "description": "User name and password, or an API key's id and secret as client credentials.",
             "flows": {
                 "password": { "tokenUrl": "/v1/auth/token", "refreshUrl": "/v1/auth/token", "scopes": scopes() },
+                "clientCredentials": { "tokenUrl": "/v1/auth/token", "scopes": scopes() },
             },
         },
         "bearer": { "type": "http", "scheme": "bearer", "description": "An access token, or an API key (`prk_…`)." },
@@ -166,12 +174,8 @@ fn add_security_schemes(document: &mut Value) {
 }
 
 fn scopes() -> Value {
-    let mut scopes: Vec<&str> =
-        crate::access::matrix::MATRIX.iter().filter_map(|(_, access)| access.scope()).collect();
-    scopes.sort_unstable();
-    scopes.dedup();
-    let named =
-        scopes.into_iter().map(|scope| (scope.to_owned(), format!("Operations of the scope {scope}").into()));
+    let scopes = Access::scopes().into_iter();
+    let named = scopes.map(|scope| (scope.to_owned(), format!("Operations of the scope {scope}").into()));
     Value::Object(named.collect())
 }
 

@@ -2,7 +2,11 @@
 
 pub mod api;
 mod disposition;
+pub mod drafts;
 pub mod entity;
 pub mod messages;
+pub mod notes;
+pub mod outbound;
+pub mod parsed;
 pub mod source;
 pub mod visibility;

@@ -64,16 +64,18 @@ pub async fn get_message_raw(
     id: Path<MessageId>,
 ) -> Result<HttpResponse, Problem> {
     let row = find_message(app.db.read(), &caller, *id).await?;
-    let source = app.raw.stream(app.db.read(), row.id).await.map_err(problem)?;
+    let source = app.raw.stream(app.db.read(), row.id).await.map_err(raw_problem)?;
     let source = source.ok_or_else(|| Problem::not_found("raw source of this message"))?;
     let mut answer = guarded(&content_disposition(false, &format!("{}.eml", row.id)));
     Ok(answer.content_type("message/rfc822").no_chunking(source.size_bytes).streaming(source.bytes))
 }
 
 /// Download an attachment.
+///
+/// The media type is the one that the sender claims.
 #[utoipa::path(tag = "messages",
     params(("id" = MessageId, Path), ("number" = u32, Path, description = "Its number within the message, from 1."), AttachmentView),
-    responses((status = 200, description = "The file.", body = FileContent, content_type = "application/octet-stream")))]
+    responses((status = 200, description = "The file.", body = FileContent, content_type = "*/*")))]
 #[get("/messages/{id}/attachments/{number}")]
 pub async fn get_message_attachment(
     app: web::Data<App>,
@@ -85,7 +87,7 @@ pub async fn get_message_attachment(
     let missing = || Problem::not_found("attachment of this message");
     let row = find_message(app.db.read(), &caller, id).await?;
     let index = usize::try_from(number).ok().and_then(|number| number.checked_sub(1)).ok_or_else(missing)?;
-    let raw = app.raw.load(app.db.read(), row.id).await.map_err(problem)?.ok_or_else(missing)?;
+    let raw = app.raw.load(app.db.read(), row.id).await.map_err(raw_problem)?.ok_or_else(missing)?;
     let part = web::block(move || parse::attachment(&raw, index)).await.map_err(Problem::internal)?;
     let part = part.ok_or_else(missing)?;
     let inline = view.0.inline && SHOWN.contains(&part.content_type.as_str());
@@ -112,7 +114,8 @@ fn media_type(claimed: &str) -> &str {
     if fits && claimed.len() <= 127 { claimed } else { "application/octet-stream" }
 }
 
-fn problem(error: RawError) -> Problem {
+/// A raw source that cannot be stored or read, as the API answers it.
+pub fn raw_problem(error: RawError) -> Problem {
     match error {
         RawError::Db(error) => error.into(),
         other => Problem::internal(other),

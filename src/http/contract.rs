@@ -174,11 +174,22 @@ fn explain(error: &jsonschema::ValidationError<'_>) -> Vec<FieldError> {
     let at = error.instance_path().to_string();
     let code = match error.kind() {
         Kind::OneOfNotValid { context } | Kind::AnyOf { context } => {
-            let closest = context.iter().filter(|branch| !branch.is_empty()).max_by_key(|branch| {
-                let depth =
-                    branch.iter().map(|error| error.instance_path().to_string().matches('/').count()).max();
-                (depth, usize::MAX - branch.len())
-            });
+            let closest = context
+                .iter()
+                .filter(|branch| !branch.is_empty() && !branch.iter().any(|error| is_other_type(error, &at)))
+                .max_by_key(|branch| {
+                    let of_another_shape = branch.iter().any(|error| {
+                        matches!(error.kind(), Kind::Type { .. }) && error.instance_path().to_string() == at
+                    });
+                    let depth = branch
+                        .iter()
+                        .map(|error| error.instance_path().to_string().matches('/').count())
+                        .max();
+                    (!of_another_shape, depth, usize::MAX - branch.len())
+                });
+            if closest.is_none() && context.iter().flatten().any(|error| is_other_type(error, &at)) {
+                return vec![error_at(format!("{at}/type"), "unknown_value", "there is no such type".into())];
+            }
             return match closest {
                 Some(branch) => branch.iter().flat_map(explain).collect(),
                 None => vec![error_at(at, "no_variant", "the value fits none of the allowed forms".into())],
@@ -206,6 +217,12 @@ fn explain(error: &jsonschema::ValidationError<'_>) -> Vec<FieldError> {
         _ => "invalid",
     };
     vec![error_at(at, code, shorten(&error.to_string()))]
+}
+
+/// Whether a branch of a `oneOf` is for another `type` than the value at `at` has: then its other errors mean nothing.
+fn is_other_type(error: &jsonschema::ValidationError<'_>, at: &str) -> bool {
+    matches!(error.kind(), ValidationErrorKind::Enum { .. } | ValidationErrorKind::Constant { .. })
+        && error.instance_path().to_string().strip_prefix(at) == Some("/type")
 }
 
 /// Bodies can be large and the validator quotes them.

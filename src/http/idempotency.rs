@@ -1,4 +1,8 @@
 //! `Idempotency-Key`: the answer is stored in the very transaction that does the work, so that a repeat finds both or neither.
+//!
+//! Stored bodies are sealed: they may hold what is shown once and stored nowhere else in clear, such as a new API key.
+//! A key belongs to the caller who sent it; requests without a caller have nobody to give a stored answer to, so that
+//! theirs are not kept.
 
 use std::{
     collections::HashSet,
@@ -19,6 +23,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     db::{Db, Tx},
+    secret::Sealer,
 };
 
 /// How long a stored answer is kept, in seconds.
@@ -86,11 +91,11 @@ impl Answer {
     }
 }
 
-/// The request's idempotency key, if it has one.
+/// The request's idempotency key, if it has one and a caller to whom it belongs.
 #[derive(Debug)]
 pub struct Idempotency {
     request: HttpRequest,
-    key: Option<String>,
+    key: Option<(Caller, String)>,
 }
 
 /// What a request with a key finds.
@@ -113,6 +118,7 @@ pub struct Work {
 
 #[derive(Debug)]
 struct Stored {
+    sealer: web::Data<Sealer>,
     caller: String,
     key: String,
     request_hash: Vec<u8>,
@@ -136,10 +142,12 @@ impl Idempotency {
     /// # Errors
     /// `idempotency_key_reused` for another body, `idempotency_in_progress` while the first request runs.
     pub async fn start(self, db: &Db, now: Timestamp) -> Result<Start, Problem> {
-        let Some(key) = self.key else {
+        let Some((caller, key)) = self.key else {
             return Ok(Start::Run(Box::new(Work { tx: db.begin().await?, key: None, _guard: None })));
         };
-        let caller = self.request.extensions().get::<Caller>().map(Caller::key).unwrap_or_default();
+        let caller = caller.key();
+        let sealer = self.request.app_data::<web::Data<Sealer>>().cloned();
+        let sealer = sealer.ok_or_else(|| Problem::internal("the sealer is not mounted"))?;
         let guard = self
             .request
             .app_data::<web::Data<Running>>()
@@ -147,7 +155,7 @@ impl Idempotency {
             .transpose()?;
         let tx = db.begin().await?;
         lock(&tx, &caller, &key).await?;
-        let stored = Stored { request_hash: request_hash(&self.request), caller, key, now };
+        let stored = Stored { sealer, request_hash: request_hash(&self.request), caller, key, now };
         match stored.find(&tx).await? {
             Some(answer) => Ok(Start::Replay(answer)),
             None => Ok(Start::Run(Box::new(Work { tx, key: Some(stored), _guard: guard }))),
@@ -164,7 +172,38 @@ impl Running {
     }
 }
 
+/// Work that goes on outside any transaction; its key stays taken in this process.
+#[derive(Debug)]
+pub struct PausedWork {
+    key: Option<Stored>,
+    guard: Option<Guard>,
+}
+
+impl PausedWork {
+    /// Opens a transaction again, in which the answer is stored.
+    ///
+    /// # Errors
+    /// Whatever the database says, or `idempotency_in_progress`.
+    pub async fn resume(self, db: &Db) -> Result<Work, Problem> {
+        let tx = db.begin().await?;
+        if let Some(stored) = &self.key {
+            lock(&tx, &stored.caller, &stored.key).await?;
+        }
+        Ok(Work { tx, key: self.key, _guard: self.guard })
+    }
+}
+
 impl Work {
+    /// Ends the transaction, so that none is held while the network is asked.
+    ///
+    /// # Errors
+    /// Whatever the database says.
+    pub async fn pause(self) -> Result<PausedWork, Problem> {
+        let Self { tx, key, _guard: guard } = self;
+        tx.commit().await?;
+        Ok(PausedWork { key, guard })
+    }
+
     /// Stores the answer, commits it together with the work, and gives it.
     ///
     /// # Errors
@@ -179,8 +218,12 @@ impl Work {
 }
 
 impl Stored {
+    fn purpose(&self) -> String {
+        format!("idempotency:{}:{}", self.caller, self.key)
+    }
+
     async fn find(&self, tx: &Tx) -> Result<Option<HttpResponse>, Problem> {
-        let sql = "SELECT request_hash, status, location, etag, body, created_at FROM idempotency_keys \
+        let sql = "SELECT request_hash, status, location, etag, body_sealed, created_at FROM idempotency_keys \
                    WHERE caller = $1 AND key = $2";
         let values = [self.caller.clone().into(), self.key.clone().into()];
         let statement = Statement::from_sql_and_values(tx.get_database_backend(), sql, values);
@@ -197,7 +240,9 @@ impl Stored {
             ));
         }
         let status: i32 = row.try_get_by_index(1)?;
-        let body: Option<String> = row.try_get_by_index(4)?;
+        let sealed: Option<Vec<u8>> = row.try_get_by_index(4)?;
+        let body = sealed.map(|sealed| self.sealer.open_text(&self.purpose(), &sealed)).transpose();
+        let body = body.map_err(Problem::internal)?;
         let answer = Answer {
             status: u16::try_from(status)
                 .ok()
@@ -223,8 +268,10 @@ impl Stored {
     }
 
     async fn save(&self, tx: &Tx, answer: &Answer) -> Result<(), Problem> {
-        let sql = "INSERT INTO idempotency_keys (caller, key, request_hash, status, location, etag, body, created_at) \
+        let sql = "INSERT INTO idempotency_keys (caller, key, request_hash, status, location, etag, body_sealed, created_at) \
                    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+        let body = answer.body.as_ref().map(ToString::to_string);
+        let sealed = body.map(|body| self.sealer.seal(&self.purpose(), body.as_bytes())).transpose();
         let values = [
             self.caller.clone().into(),
             self.key.clone().into(),
@@ -232,7 +279,7 @@ impl Stored {
             i32::from(answer.status.as_u16()).into(),
             answer.location.clone().into(),
             answer.etag.clone().into(),
-            answer.body.as_ref().map(ToString::to_string).into(),
+            sealed.map_err(Problem::internal)?.into(),
             self.now.as_millis().into(),
         ];
         tx.execute_raw(Statement::from_sql_and_values(tx.get_database_backend(), sql, values)).await?;
@@ -273,6 +320,7 @@ impl FromRequest for Idempotency {
     type Future = std::future::Ready<Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let caller = request.extensions().get::<Caller>().cloned();
         let key = match request.headers().get("idempotency-key").map(|value| value.to_str()) {
             None => Ok(None),
             Some(Ok(text)) if (1..=MAX_KEY_LENGTH).contains(&text.len()) => Ok(Some(text.to_owned())),
@@ -280,6 +328,6 @@ impl FromRequest for Idempotency {
                 Err(Problem::new(Code::InvalidHeader, "Idempotency-Key is 1 to 255 visible ASCII characters"))
             }
         };
-        std::future::ready(key.map(|key| Self { request: request.clone(), key }))
+        std::future::ready(key.map(|key| Self { request: request.clone(), key: caller.zip(key) }))
     }
 }

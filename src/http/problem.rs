@@ -48,6 +48,7 @@ problems! {
     TokenExpired 401 "token_expired" "The access token has expired";
     Forbidden 403 "forbidden" "The caller's role or scopes do not allow this operation";
     NotYours 403 "not_yours" "This belongs to another agent";
+    PasswordChangeRequired 403 "password_change_required" "The caller must change the password first";
     NotFound 404 "not_found" "There is no such resource";
     RouteNotFound 404 "route_not_found" "There is no such path";
     MethodNotAllowed 405 "method_not_allowed" "The path does not support this method";
@@ -55,6 +56,7 @@ problems! {
     AlreadyExists 409 "already_exists" "A resource with this name or address already exists";
     InUse 409 "in_use" "Other resources still refer to this one";
     InvalidState 409 "invalid_state" "The resource's state does not allow this action";
+    LastAdmin 409 "last_admin" "The last active administrator cannot be deleted, disabled or demoted";
     ConcurrentChange 409 "concurrent_change" "Somebody else changed the resource at the same moment";
     ConversationChanged 409 "conversation_changed" "The conversation has a newer message";
     OfferNotPending 409 "offer_not_pending" "The offer is no longer pending";
@@ -80,6 +82,14 @@ problems! {
     LoginThrottled 429 "login_throttled" "Too many failed logins";
     Internal 500 "internal_error" "Something went wrong on our side";
     Unavailable 503 "unavailable" "The service cannot answer right now";
+}
+
+impl Code {
+    /// Whether it is one of the token endpoint's error codes (RFC 6749 §5.2).
+    const fn is_oauth(self) -> bool {
+        use Code::{InvalidClient, InvalidGrant, InvalidRequest, InvalidScope, UnsupportedGrantType};
+        matches!(self, InvalidRequest | InvalidClient | InvalidGrant | UnsupportedGrantType | InvalidScope)
+    }
 }
 
 /// One reason why a body or parameter was refused.
@@ -121,6 +131,13 @@ pub struct ProblemBody {
     errors: Vec<FieldError>,
     /// The request's id, as in the `X-Request-Id` header and our logs.
     request_id: String,
+    /// The token endpoint's word for the problem (RFC 6749 §5.2); absent elsewhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(examples("invalid_grant"))]
+    error: Option<&'static str>,
+    /// The same as `detail`, under the name that OAuth clients read (RFC 6749 §5.2).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error_description: Option<String>,
 }
 
 /// A problem on its way to the client.
@@ -191,7 +208,12 @@ impl Problem {
             answer.insert_header(("Retry-After", seconds.to_string()));
         }
         if status == StatusCode::UNAUTHORIZED {
-            answer.insert_header(("WWW-Authenticate", "Bearer"));
+            let scheme = if self.code == Code::InvalidClient { "Basic" } else { "Bearer" };
+            answer.insert_header(("WWW-Authenticate", format!("{scheme} realm=\"postroom\"")));
+        }
+        let oauth = self.code.is_oauth();
+        if oauth {
+            answer.insert_header(("Cache-Control", "no-store"));
         }
         answer.content_type("application/problem+json").json(ProblemBody {
             r#type: format!("/v1/problems#{}", self.code.name()),
@@ -202,6 +224,8 @@ impl Problem {
             code: self.code.name().into(),
             errors: self.errors.clone(),
             request_id: request_id.into(),
+            error: oauth.then(|| self.code.name()),
+            error_description: oauth.then(|| self.detail.clone()),
         })
     }
 

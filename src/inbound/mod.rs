@@ -19,7 +19,6 @@
 pub mod accept;
 pub mod api;
 pub mod batch;
-pub mod instance;
 pub mod poll;
 mod prepare;
 mod push;

@@ -10,7 +10,6 @@ use tokio::task::spawn_blocking;
 
 use super::{
     batch::{AcceptError, Content, Incoming, Source},
-    instance::instance_id,
     thread::Links,
 };
 use crate::{
@@ -19,6 +18,7 @@ use crate::{
     clock::Timestamp,
     conversations::entity::{Classification, Direction, MessageKind, MessageState, message, raw_message},
     id::{ConversationId, MessageId},
+    instance::instance_id,
     mail::{
         address::Mailbox,
         classify::{self, with_loop_check},

@@ -9,7 +9,6 @@ use sea_orm::{
     ActiveModelTrait, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel, QueryFilter,
 };
 use serde_json::json;
-use uuid::Uuid;
 
 use super::{
     batch::{Accepted, Cursor, Rekey, Source, Stored},
@@ -231,9 +230,10 @@ where
     M: IntoActiveModel<<M::Entity as EntityTrait>::ActiveModel> + sea_orm::ModelTrait,
     <M::Entity as EntityTrait>::ActiveModel: ActiveModelTrait<Entity = M::Entity>,
 {
-    let rows: Vec<_> = rows.map(IntoActiveModel::into_active_model).collect();
-    for rows in rows.chunks(ROWS_PER_INSERT) {
-        M::Entity::insert_many(rows.to_vec()).exec_without_returning(tx).await?;
+    let mut rows = rows.map(IntoActiveModel::into_active_model).peekable();
+    while rows.peek().is_some() {
+        let some = rows.by_ref().take(ROWS_PER_INSERT);
+        M::Entity::insert_many(some).exec_without_returning(tx).await?;
     }
     Ok(())
 }
@@ -252,7 +252,7 @@ fn events_of(placed: &Placed) -> Vec<NewEvent> {
             "account_id": row.account_id, "state": row.state, "message_count": row.message_count,
             "last_message_id": row.last_message_id,
         });
-        Some(seen_by(NewEvent::new(kind, Uuid::from(id.uuid()), &data), id))
+        Some(seen_by(NewEvent::new(kind, id.uuid(), &data), id))
     };
     let began = placed.began.iter().filter_map(|id| conversation("conversation.created", id));
     let updated = placed.touched.iter().filter_map(|(id, _)| conversation("conversation.updated", id));

@@ -52,13 +52,65 @@ pub enum OutgoingState {
     Failing,
 }
 
+/// How the connection to the server is protected.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    serde::Serialize,
+    serde::Deserialize,
+    utoipa::ToSchema,
+    sea_orm::EnumIter,
+    sea_orm::DeriveActiveEnum,
+)]
+#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
+pub enum OutgoingSecurity {
+    /// TLS from the first byte (RFC 8314 §3), usually on port 465.
+    Tls,
+    /// TLS after STARTTLS (RFC 3207), usually on port 587; a server without it is refused.
+    Starttls,
+    /// None.
+    None,
+}
+
+/// How we log in to the server.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    serde::Serialize,
+    serde::Deserialize,
+    utoipa::ToSchema,
+    sea_orm::EnumIter,
+    sea_orm::DeriveActiveEnum,
+)]
+#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
+pub enum OutgoingAuth {
+    /// Not at all.
+    None,
+    /// With user name and password (RFC 4954).
+    Password,
+}
+
 /// The one SMTP server that all accounts share.
 pub mod outgoing_server {
     use sea_orm::entity::prelude::*;
 
     use crate::{
         clock::Timestamp,
-        outgoing::entity::{OutgoingState, Transport},
+        outgoing::entity::{OutgoingAuth, OutgoingSecurity, OutgoingState, Transport},
     };
 
     /// The row.
@@ -74,10 +126,10 @@ pub mod outgoing_server {
         pub host: String,
         /// Its port.
         pub port: i32,
-        /// `tls`, `starttls` or `none`.
-        pub security: String,
-        /// `none` or `password`.
-        pub auth: String,
+        /// How the connection is protected.
+        pub security: OutgoingSecurity,
+        /// How we log in.
+        pub auth: OutgoingAuth,
         /// The login name.
         pub username: String,
         /// The password, sealed for `outgoing_server:password`.
@@ -100,7 +152,11 @@ pub mod outgoing_server {
         pub state_reason: Option<String>,
         /// When a failing server is tried again.
         pub retry_at: Option<Timestamp>,
-        /// The row's ETag.
+        /// How often it failed in a row.
+        pub failures: i32,
+        /// When the rate lets the next message go.
+        pub next_slot_at: Timestamp,
+        /// The settings' ETag; the state moves without it.
         pub version: i64,
         /// When it was made.
         pub created_at: Timestamp,

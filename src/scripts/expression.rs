@@ -13,8 +13,8 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::language::{ENVIRONMENT, FILTERS};
 use super::scope::ROOTS;
+use crate::language::{ENVIRONMENT, FILTERS};
 
 /// Most characters in one expression.
 pub const MAX_EXPRESSION: usize = 2_000;

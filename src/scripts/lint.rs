@@ -11,8 +11,8 @@ use serde_json::Value as Json;
 
 use super::expression::Expr;
 use super::facts::{AddressFacts, AttachmentFacts, Facts};
-use super::language::{FILTERS, TESTS, pattern_of};
 use super::scope::{ROOTS, Scope};
+use crate::language::{FILTERS, TESTS, pattern_of};
 
 /// Something wrong in an expression: a stable code and a sentence.
 pub(super) type Finding = (&'static str, String);

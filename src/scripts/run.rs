@@ -39,8 +39,9 @@ pub struct RequiredSkill {
 }
 
 /// What a run waits for; the caller brings it about and comes back with the outcome.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
+#[schema(as = ScriptWait)]
 pub enum Wait {
     /// The item is to wait in a queue; comes back as `assigned`, `timeout`, `no_agents`, `queue_full` or `closed`.
     Enqueue {

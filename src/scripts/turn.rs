@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use minijinja::value::Value;
+use serde::Serialize;
 use serde_json::Value as Json;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::calendar::Calendar;
@@ -56,7 +58,9 @@ pub enum SendAnswer {
 }
 
 /// Something that a step wants done.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+#[schema(as = ScriptEffect)]
 pub enum Effect {
     /// Give the item this class.
     SetClass {

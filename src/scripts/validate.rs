@@ -19,7 +19,7 @@ pub trait References {
 }
 
 /// References that were looked up beforehand; [`Definition::references`] says which to look up.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KnownReferences {
     /// Everything that exists, except calendars.
     pub things: HashSet<(ReferenceKind, Uuid)>,

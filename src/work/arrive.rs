@@ -1,15 +1,33 @@
 //! Inbound messages become work: added to the open item of their conversation, or a new item that is routed.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
-use sea_orm::{DatabaseTransaction, DbErr};
+use sea_orm::{
+    ActiveModelTrait, ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, ExprTrait,
+    IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Statement, Value, sea_query::Expr,
+};
+use serde_json::json;
 
+use super::{
+    decline::{event_of, requeue_at_home},
+    entity::{WorkState, work_item},
+    journal::Journal,
+    receipts::{self, ReceiptWanted},
+    routing::{Routing, Subject},
+    state,
+    world::{Needs, World},
+};
 use crate::{
     accounts::entity::account,
     app::App,
     clock::Timestamp,
-    conversations::entity::{conversation, message},
+    conversations::entity::{Classification, ConversationState, conversation, message},
+    events::NewEvent,
+    id::{ConversationId, MessageId, WorkItemId},
 };
+
+/// How many rows of items one insert carries: SQLite takes 32,766 parameters in a statement.
+const ROWS_PER_INSERT: usize = 500;
 
 /// An inbound message that was just stored, in the order of arrival.
 #[derive(Clone, Debug)]
@@ -30,9 +48,279 @@ pub struct Arrival {
 /// Whatever the database says.
 pub async fn arrive(
     _app: &App,
-    _tx: &DatabaseTransaction,
-    _now: Timestamp,
-    _arrivals: Vec<Arrival>,
+    tx: &DatabaseTransaction,
+    now: Timestamp,
+    arrivals: Vec<Arrival>,
 ) -> Result<(), DbErr> {
+    let open = open_items(tx, &arrivals).await?;
+    let world = World::load(tx, now, needs(&arrivals)).await?;
+    let mut batch = Batch { world, journal: Journal::new(now), receipts: Vec::new(), ..Batch::new(now) };
+    batch.open = open;
+    for arrival in arrivals {
+        batch.take(tx, arrival).await?;
+    }
+    batch.write(tx).await
+}
+
+async fn open_items(
+    tx: &DatabaseTransaction,
+    arrivals: &[Arrival],
+) -> Result<HashMap<ConversationId, Open>, DbErr> {
+    let mut found = HashMap::new();
+    let ids: Vec<ConversationId> = arrivals
+        .iter()
+        .filter(|arrival| !arrival.begins_conversation)
+        .map(|arrival| arrival.conversation.id)
+        .collect();
+    for ids in ids.chunks(500) {
+        let items = work_item::Entity::find()
+            .filter(work_item::Column::ConversationId.is_in(ids.iter().copied()))
+            .filter(work_item::Column::State.is_not_in([WorkState::Completed, WorkState::Discarded]))
+            .order_by_asc(work_item::Column::Id)
+            .lock_exclusive()
+            .all(tx)
+            .await?;
+        found.extend(items.into_iter().map(|item| {
+            let before = Some(item.clone());
+            (item.conversation_id, Open { before, item })
+        }));
+    }
+    Ok(found)
+}
+
+fn needs(arrivals: &[Arrival]) -> Needs {
+    let mut accounts: HashMap<_, Arc<account::Model>> = HashMap::new();
+    let mut needs = Needs::default();
+    for arrival in arrivals {
+        accounts.entry(arrival.account.id).or_insert_with(|| Arc::clone(&arrival.account));
+        needs.last_agents.extend(arrival.conversation.last_agent_id);
+        needs.addresses.extend(arrival.message.from_address.as_deref().map(str::to_lowercase));
+    }
+    needs.accounts = accounts.into_values().collect();
+    needs
+}
+
+/// An open item: one that was there, or one that this batch makes (`before` is none).
+struct Open {
+    before: Option<work_item::Model>,
+    item: work_item::Model,
+}
+
+/// The work of one transaction.
+struct Batch {
+    world: World,
+    journal: Journal,
+    receipts: Vec<ReceiptWanted>,
+    open: HashMap<ConversationId, Open>,
+    /// New items that are done already, or whose place in `open` another one took.
+    done: Vec<work_item::Model>,
+    placed: Vec<(MessageId, WorkItemId)>,
+}
+
+impl Batch {
+    fn new(now: Timestamp) -> Self {
+        Self {
+            world: World::default(),
+            journal: Journal::new(now),
+            receipts: Vec::new(),
+            open: HashMap::new(),
+            done: Vec::new(),
+            placed: Vec::new(),
+        }
+    }
+
+    async fn take(&mut self, tx: &DatabaseTransaction, arrival: Arrival) -> Result<(), DbErr> {
+        let conversation = arrival.conversation.id;
+        match self.open.remove(&conversation) {
+            Some(open) if open.item.state == WorkState::Wrapping => {
+                // What the agent has done is done; the customer's new message is new work.
+                self.end_wrap_up(tx, open).await?;
+                self.begin(arrival);
+            }
+            Some(open) => {
+                let open = self.add(tx, open, &arrival).await?;
+                self.open.insert(conversation, open);
+            }
+            None => self.begin(arrival),
+        }
+        Ok(())
+    }
+
+    /// New mail on an open item; one that was laid aside wakes up when a person wrote.
+    async fn add(
+        &mut self,
+        tx: &DatabaseTransaction,
+        mut open: Open,
+        arrival: &Arrival,
+    ) -> Result<Open, DbErr> {
+        let now = self.journal.now;
+        let item = &mut open.item;
+        item.message_count += 1;
+        item.last_message_id = arrival.message.id;
+        self.placed.push((arrival.message.id, item.id));
+        let entry = json!({ "event": "work_item.message_added", "message_id": arrival.message.id });
+        self.journal.trace(item.id, "note", entry);
+        self.journal.tell(item, "work_item.message_added");
+        let by_a_person =
+            matches!(arrival.message.classification, Classification::Normal | Classification::List);
+        if item.state == WorkState::Waiting && by_a_person {
+            requeue_at_home(tx, item, now).await?;
+            let why = json!({ "why": "new_message" });
+            self.journal.moved(Some(WorkState::Waiting), item, event_of(item.state), why);
+        }
+        Ok(open)
+    }
+
+    async fn end_wrap_up(&mut self, tx: &DatabaseTransaction, open: Open) -> Result<(), DbErr> {
+        let Some(before) = open.before else { return Ok(()) };
+        let mut item = open.item;
+        item.state = WorkState::Completed;
+        item.completed_at = item.completed_at.or(Some(self.journal.now));
+        (item.timer, item.due_at) = (None, None);
+        let item = state::save(tx, &before, item, self.journal.now).await?;
+        let why = json!({ "why": "new_message" });
+        self.journal.moved(Some(WorkState::Wrapping), &item, "work_item.completed", why);
+        Ok(())
+    }
+
+    /// A new item, routed at once.
+    fn begin(&mut self, arrival: Arrival) {
+        let mut item = new_item(&arrival, self.journal.now);
+        self.placed.push((arrival.message.id, item.id));
+        let Arrival { account, conversation, message, .. } = arrival;
+        let subject = Subject { account, conversation, message };
+        if subject.message.classification == Classification::Loop {
+            item.state = WorkState::Discarded;
+            item.result = Some("loop".into());
+            item.completed_at = Some(self.journal.now);
+            item.priority = 10;
+            self.journal.moved(None, &item, "work_item.discarded", json!({ "why": "loop" }));
+        } else {
+            let routing = Routing {
+                world: &self.world,
+                subject: &subject,
+                journal: &mut self.journal,
+                receipts: &mut self.receipts,
+            };
+            routing.route(&mut item);
+        }
+        if item.state == WorkState::Discarded {
+            self.done.push(item);
+        } else {
+            self.open.insert(item.conversation_id, Open { before: None, item });
+        }
+    }
+
+    async fn write(mut self, tx: &DatabaseTransaction) -> Result<(), DbErr> {
+        let now = self.journal.now;
+        let mut new = std::mem::take(&mut self.done);
+        let discarded: Vec<ConversationId> = new.iter().map(|item| item.conversation_id).collect();
+        let mut changed = Vec::new();
+        for open in self.open.into_values() {
+            match open.before {
+                None => new.push(open.item),
+                Some(before) if before != open.item => changed.push((before, open.item)),
+                Some(_) => {}
+            }
+        }
+        changed.sort_unstable_by_key(|(before, _)| before.id);
+        for (before, item) in changed {
+            state::save(tx, &before, item, now).await?;
+        }
+        while !new.is_empty() {
+            let rest = new.split_off(new.len().min(ROWS_PER_INSERT));
+            let rows = new.into_iter().map(|item| item.into_active_model().reset_all());
+            work_item::Entity::insert_many(rows).exec_without_returning(tx).await?;
+            new = rest;
+        }
+        place(tx, &self.placed).await?;
+        close(tx, &discarded, &mut self.journal).await?;
+        self.journal.write(tx).await?;
+        receipts::hand_over(tx, now, self.receipts).await
+    }
+}
+
+fn new_item(arrival: &Arrival, now: Timestamp) -> work_item::Model {
+    let Arrival { account, conversation, message, .. } = arrival;
+    work_item::Model {
+        id: WorkItemId::new(now),
+        conversation_id: conversation.id,
+        account_id: account.id,
+        channel: account.channel,
+        state: WorkState::New,
+        subject: message.subject.clone(),
+        customer_name: message.from_name.clone().or_else(|| conversation.customer_name.clone()),
+        customer_address: message.from_address.clone().or_else(|| conversation.customer_address.clone()),
+        first_message_id: message.id,
+        last_message_id: message.id,
+        message_count: 1,
+        class_id: account.class_id,
+        priority: 0,
+        queue_id: None,
+        group_id: None,
+        target_agent_id: None,
+        required_skills: json!([]),
+        lane: String::new(),
+        queued_at: None,
+        rank: 0,
+        assigned_agent_id: None,
+        last_agent_id: conversation.last_agent_id,
+        declined_by: json!([]),
+        script_version_id: None,
+        run: None,
+        run_continues: false,
+        error: None,
+        result: None,
+        outcome_code: None,
+        timer: None,
+        due_at: None,
+        lease_until: Timestamp::ZERO,
+        attempts: 0,
+        first_queued_at: None,
+        assigned_at: None,
+        first_answered_at: None,
+        completed_at: None,
+        version: 1,
+        created_at: now,
+        updated_at: now,
+    }
+}
+
+/// Writes on each message which item it belongs to, in one statement for the batch.
+async fn place(tx: &DatabaseTransaction, placed: &[(MessageId, WorkItemId)]) -> Result<(), DbErr> {
+    for placed in placed.chunks(ROWS_PER_INSERT) {
+        let rows: Vec<String> =
+            (0..placed.len()).map(|row| format!("(${}, ${})", row * 2 + 1, row * 2 + 2)).collect();
+        let sql = format!(
+            "WITH placed (message_id, item_id) AS (VALUES {}) UPDATE messages SET work_item_id = \
+             (SELECT item_id FROM placed WHERE placed.message_id = messages.id) \
+             WHERE id IN (SELECT message_id FROM placed)",
+            rows.join(", ")
+        );
+        let values =
+            placed.iter().flat_map(|(message, item)| [Value::from(message.uuid()), Value::from(item.uuid())]);
+        tx.execute_raw(Statement::from_sql_and_values(tx.get_database_backend(), sql, values)).await?;
+    }
+    Ok(())
+}
+
+/// Conversations whose mail needed nobody's work are closed.
+async fn close(tx: &DatabaseTransaction, ids: &[ConversationId], journal: &mut Journal) -> Result<(), DbErr> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    for ids in ids.chunks(ROWS_PER_INSERT) {
+        conversation::Entity::update_many()
+            .col_expr(conversation::Column::State, Expr::value(ConversationState::Closed))
+            .col_expr(conversation::Column::UpdatedAt, Expr::value(journal.now))
+            .col_expr(conversation::Column::Version, Expr::col(conversation::Column::Version).add(1))
+            .filter(conversation::Column::Id.is_in(ids.iter().copied()))
+            .exec(tx)
+            .await?;
+    }
+    for id in ids {
+        let data = json!({ "id": id, "state": ConversationState::Closed });
+        journal.event(NewEvent::new("conversation.updated", id.uuid(), &data));
+    }
     Ok(())
 }

@@ -156,6 +156,8 @@ pub mod work_item {
         pub target_agent_id: Option<UserId>,
         /// Skills an agent needs, as `[{skill_id, min_level}]`.
         pub required_skills: Json,
+        /// Group and skills in one word (`work::lane`): items of one queue and lane can go to the same agents.
+        pub lane: String,
         /// When it took its place in the queue; kept when an offer fails.
         pub queued_at: Option<Timestamp>,
         /// Its order in the queue, smallest first: see `work::rank`.
@@ -168,8 +170,10 @@ pub mod work_item {
         pub declined_by: Json,
         /// The script version it began with and stays on.
         pub script_version_id: Option<ScriptVersionId>,
-        /// Where its script stands (`scripts::run::Run`).
+        /// Where its script stands (`work::routing::Standing`); none when the script has done its part.
         pub run: Option<Json>,
+        /// Whether the script has more to do once an agent has the item.
+        pub run_continues: bool,
         /// What went wrong in routing.
         pub error: Option<Json>,
         /// How it ended.

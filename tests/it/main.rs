@@ -10,13 +10,25 @@
     missing_docs
 )]
 
-mod accounts;
+mod architecture;
+mod access;
+mod access_matrix;
+mod calendars;
+mod answers;
 mod classes;
 mod conversations;
+mod delivery;
 mod events;
 mod inbound;
 mod mail_net;
+mod migrations;
+mod openapi;
+mod process;
+mod outgoing;
+mod accounts;
 mod poll;
 mod poll_real;
 mod queues;
+mod scripts;
 mod support;
+mod templates;

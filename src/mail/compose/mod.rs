@@ -20,7 +20,8 @@ use lettre::{
 use serde::{Deserialize, Serialize};
 
 pub use self::reply::{
-    Quotable, answer_references, forward_quote, forward_subject, reply_quote, reply_recipients, reply_subject,
+    Quotable, answer_references, escape, forward_quote, forward_subject, reply_quote, reply_recipients,
+    reply_subject,
 };
 use super::address::{Address, AddressError, Mailbox, comparable};
 

@@ -165,6 +165,7 @@ fn written_at(sent_at: Option<i64>) -> Option<String> {
     Some(date.format("%Y-%m-%d %H:%M UTC").to_string())
 }
 
-fn escape(text: &str) -> String {
+/// Text as HTML that shows it.
+pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

@@ -1,5 +1,6 @@
 //! One message: MAIL, RCPT, DATA, the text, and at last the dot that hands it over.
 
+use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
@@ -73,6 +74,44 @@ pub enum Outcome {
         /// The caller's words.
         reason: String,
     },
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Accepted { reply, .. } => write!(f, "the server took the message: {reply}"),
+            Self::Deferred { at, reply } => write!(f, "the server refuses it for now, at {at}: {reply}"),
+            Self::Failed { at, reply } => write!(f, "the server refuses it, at {at}: {reply}"),
+            Self::ServiceClosing { at, reply } => {
+                write!(f, "the server is busy or closing, at {at}: {reply}")
+            }
+            Self::Interrupted { at, how } => write!(f, "not sent: {how} at {at}"),
+            Self::Stale => f.write_str("the server had closed the connection"),
+            Self::Uncertain { how } => {
+                write!(f, "the message was handed over, but {how} before the server said whether it took it")
+            }
+            Self::TooLarge { limit_bytes } => {
+                write!(f, "the message is larger than the {limit_bytes} bytes that the server takes")
+            }
+            Self::NotOffered(Missing::SmtpUtf8) => {
+                f.write_str("an address is not ASCII, and the server does not offer SMTPUTF8")
+            }
+            Self::NotOffered(Missing::EightBitMime) => {
+                f.write_str("the message has 8-bit text, and the server does not offer 8BITMIME")
+            }
+            Self::Withheld { reason } => write!(f, "the message was not handed over: {reason}"),
+        }
+    }
+}
+
+impl fmt::Display for Interruption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Timeout => f.write_str("no answer came in time"),
+            Self::Closed(reason) => write!(f, "the connection ended ({reason})"),
+            Self::Garbled => f.write_str("the answer was not SMTP"),
+        }
+    }
 }
 
 /// How a connection was lost.

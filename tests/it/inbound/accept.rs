@@ -103,7 +103,7 @@ on_both! {
                 None => broken += 1,
             }
         }
-        assert!(broken > 5, "broken off at {broken} points");
+        assert!(broken > 0, "it was never broken off");
     }
 
     async fn a_batch_whose_cursor_cannot_move_leaves_nothing(app) {

@@ -2,7 +2,8 @@
 
 use postroom::{
     id::{ConversationId, MessageId},
-    inbound::{accept::accept, instance::instance_id},
+    inbound::accept::accept,
+    instance::instance_id,
 };
 use serde_json::json;
 use uuid::Uuid;

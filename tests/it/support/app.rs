@@ -137,6 +137,7 @@ impl TestApp {
             version: Set(1),
             created_at: Set(now),
             updated_at: Set(now),
+            deleted_at: Set(None),
         };
         let tx = self.app.db.begin().await.unwrap();
         let user = user::Entity::insert(row).exec_with_returning(&*tx).await.unwrap();
@@ -153,7 +154,7 @@ impl Drop for TestApp {
 }
 
 /// A migrated database of the test's own, copied from one that is migrated once.
-async fn fresh_database(backend: Backend, dir: &Path) -> String {
+pub async fn fresh_database(backend: Backend, dir: &Path) -> String {
     static SQLITE: OnceCell<TempDir> = OnceCell::const_new();
     static POSTGRES: OnceCell<String> = OnceCell::const_new();
     match backend {

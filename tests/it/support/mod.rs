@@ -1,9 +1,10 @@
-//! What tests share: the service on a fresh database, and clients that are logged in.
+//! What tests share: the service on a fresh database, clients that are logged in, and mail servers that misbehave.
 
 pub mod app;
 pub mod client;
 pub mod imap_server;
 pub mod line_io;
+pub mod outbound;
 pub mod mailbox;
 pub mod smtp_sink;
 pub mod tls_fixture;

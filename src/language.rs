@@ -1,5 +1,5 @@
-//! The expression language of scripts: MiniJinja expressions with a small set of filters and tests, no functions, no
-//! I/O and bounded work.
+//! The language of scripts and templates: MiniJinja with a small set of filters and tests, no functions, no I/O and
+//! bounded work.
 
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -20,7 +20,7 @@ const MAX_PATTERN_BYTES: usize = 256 * 1024;
 const MAX_MATCHED_BYTES: usize = 256 * 1024;
 
 /// The filters there are.
-pub(super) const FILTERS: &[&str] = &[
+pub const FILTERS: &[&str] = &[
     "abs",
     "bool",
     "contains",
@@ -44,7 +44,7 @@ pub(super) const FILTERS: &[&str] = &[
     "upper",
 ];
 /// The tests there are, after `is`.
-pub(super) const TESTS: &[&str] = &[
+pub const TESTS: &[&str] = &[
     "defined",
     "undefined",
     "none",
@@ -63,12 +63,13 @@ pub(super) const TESTS: &[&str] = &[
     "false",
 ];
 
-/// The one environment that all scripts share; nothing in it belongs to a script.
-pub(super) static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(environment);
+/// The one environment that all expressions of scripts share; nothing in it belongs to a script.
+pub static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(environment);
 
 static PATTERNS: LazyLock<Mutex<HashMap<String, Regex>>> = LazyLock::new(Mutex::default);
 
-fn environment() -> Environment<'static> {
+/// An environment with the language and its bounds: strict, and with fuel for one evaluation.
+pub fn environment() -> Environment<'static> {
     let mut env = Environment::empty();
     env.set_undefined_behavior(UndefinedBehavior::Strict);
     env.set_fuel(Some(FUEL));
@@ -147,7 +148,7 @@ fn matches(text: &str, pattern: &str) -> Result<bool, Error> {
 }
 
 /// Compiles a pattern within its bounds, or finds it among the recent ones; an error is a sentence.
-pub(super) fn pattern_of(pattern: &str) -> Result<Regex, String> {
+pub fn pattern_of(pattern: &str) -> Result<Regex, String> {
     if pattern.chars().count() > MAX_PATTERN {
         return Err(format!("a pattern has at most {MAX_PATTERN} characters"));
     }

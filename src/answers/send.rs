@@ -1,0 +1,197 @@
+//! Sends an answer: written outside the transaction, filed and put on its way in it.
+
+use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{
+    bodies::{Recipient, Wanted},
+    desk::at_desk_of,
+    files,
+    original::Original,
+    write,
+};
+use crate::{
+    app::App,
+    clock::Timestamp,
+    conversations::{
+        drafts,
+        entity::{MessageKind, MessageState, conversation, message, raw_message, upload},
+        outbound::{self, Filed, Press},
+        source::raw_problem,
+    },
+    http::{Answer, Caller, Code, Idempotency, Problem, idempotency::Start},
+    id::{ConversationId, MessageId, WorkItemId},
+    instance::instance_id,
+    work::{act::complete, entity::work_item, journal::Journal, state::note_answered},
+};
+
+/// An answer that is on its way.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SentAnswer {
+    /// The new message: see `GET /v1/messages/{id}`.
+    pub message_id: MessageId,
+    /// Its conversation.
+    pub conversation_id: ConversationId,
+    /// The work item.
+    pub work_item_id: WorkItemId,
+    /// A reply or a forward.
+    pub kind: MessageKind,
+    /// Where it stands: `queued`, or `held` while there is no outgoing server.
+    pub state: MessageState,
+    /// Who gets it.
+    pub to: Vec<Recipient>,
+    /// Who gets a copy.
+    pub cc: Vec<Recipient>,
+    /// Who gets a hidden copy.
+    pub bcc: Vec<Recipient>,
+    /// Its subject.
+    #[schema(examples("Re: Where is my order?"))]
+    pub subject: String,
+    /// Its Message-ID, without angle brackets.
+    pub message_id_header: String,
+    /// Whether the work item was completed with it.
+    pub completed: bool,
+    /// When it was written.
+    pub created_at: Timestamp,
+}
+
+/// Answers on a work item, once per idempotency key.
+///
+/// # Errors
+/// Those of [`at_desk_of`], [`Original::load`], [`files::check`] and [`write::letter`]; `conversation_changed`.
+pub(super) async fn answer(
+    app: &App,
+    caller: &Caller,
+    id: WorkItemId,
+    wanted: Wanted,
+    idempotency: Idempotency,
+) -> Result<actix_web::HttpResponse, Problem> {
+    let now = app.clock.now();
+    let work = match idempotency.start(&app.db, now).await? {
+        Start::Replay(answer) => return Ok(answer),
+        Start::Run(work) => work,
+    };
+    let (item, agent) = at_desk_of(&work.tx, id, caller).await?;
+    let original = Original::load(&*work.tx, item, wanted.message_id).await?;
+    refuse_stale(&original.conversation, &wanted)?;
+    let letter = write::letter(MessageId::new(now), &original, &wanted, agent)?;
+    files::check(&*work.tx, caller, &original, &wanted, app.config.limits.max_attachments_bytes).await?;
+    // Composing and the object store take their time, and no transaction waits for them.
+    let paused = work.pause().await?;
+    let letter = write::attach(letter, files::load(app, caller, &original, &wanted).await?);
+    let filed = prepare(app, now, &original, letter).await?;
+    let raw = without_data(&filed);
+    let done = async {
+        let work = paused.resume(&app.db).await?;
+        let sent = file(app, &work.tx, now, caller, &wanted, &original.item, filed).await?;
+        work.commit(Answer::created(format!("/v1/messages/{}", sent.message_id), &sent)?).await
+    };
+    let done = done.await;
+    if done.is_err() {
+        app.raw.forget(&raw).await;
+    }
+    done
+}
+
+fn refuse_stale(conversation: &conversation::Model, wanted: &Wanted) -> Result<(), Problem> {
+    match (wanted.expected, conversation.last_message_id) {
+        (Some(expected), last) if last != Some(expected) => {
+            let last = last.map(|id| id.to_string()).unwrap_or_default();
+            let detail = format!("the newest message is {last}: read it first");
+            Err(Problem::new(Code::ConversationChanged, detail))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Composes the mail and makes its bytes durable.
+async fn prepare(
+    app: &App,
+    now: Timestamp,
+    original: &Original,
+    letter: outbound::Letter,
+) -> Result<Filed, Problem> {
+    let press = Press::new(app, instance_id(app).await?, now);
+    let account = original.account.clone();
+    let printed = tokio::task::spawn_blocking(move || press.print(&account, letter)).await;
+    let printed = printed.map_err(Problem::internal)?.map_err(|error| write::problem(&error))?;
+    let limit = app.config.mail.max_message_bytes;
+    if printed.raw.len() > limit {
+        let detail = format!("the whole mail has {} bytes, the limit is {limit}", printed.raw.len());
+        return Err(Problem::invalid("/attachment_ids", "too_large", detail));
+    }
+    Ok(Filed {
+        raw: app.raw.put(printed.message.id, printed.raw).await.map_err(raw_problem)?,
+        message: printed.message,
+        envelope_from: printed.envelope_from,
+        recipients: printed.recipients,
+    })
+}
+
+fn without_data(filed: &Filed) -> raw_message::Model {
+    raw_message::Model { data: None, ..filed.raw.clone() }
+}
+
+/// The transaction's part: everything is checked again, now under the locks.
+async fn file(
+    app: &App,
+    tx: &DatabaseTransaction,
+    now: Timestamp,
+    caller: &Caller,
+    wanted: &Wanted,
+    seen: &work_item::Model,
+    filed: Filed,
+) -> Result<SentAnswer, Problem> {
+    let (item, _) = at_desk_of(tx, seen.id, caller).await?;
+    let conversation = conversation::Entity::find_by_id(item.conversation_id).one(tx).await?;
+    let conversation = conversation.ok_or_else(|| Problem::not_found("conversation"))?;
+    refuse_stale(&conversation, wanted)?;
+    use_up(tx, caller, wanted).await?;
+    let message = filed.message.clone();
+    let states = outbound::file(app, tx, now, vec![filed]).await?;
+    note_answered(tx, &item, now).await?;
+    drafts::discard(tx, item.id).await?;
+    if wanted.complete {
+        let mut journal = Journal::new(now);
+        complete(tx, &mut journal, item.id, caller, wanted.outcome_code.clone()).await?;
+        journal.write(tx).await?;
+    }
+    let state = states.first().copied().unwrap_or(message.state);
+    Ok(shown(message, item.id, state, wanted))
+}
+
+/// An upload goes out once.
+async fn use_up(tx: &DatabaseTransaction, caller: &Caller, wanted: &Wanted) -> Result<(), Problem> {
+    if wanted.attachment_ids.is_empty() {
+        return Ok(());
+    }
+    let used = upload::Entity::delete_many()
+        .filter(upload::Column::Id.is_in(wanted.attachment_ids.iter().copied()))
+        .filter(upload::Column::OwnerId.eq(caller.id))
+        .exec(tx)
+        .await?;
+    if used.rows_affected == wanted.attachment_ids.len() as u64 {
+        Ok(())
+    } else {
+        Err(Problem::unknown_reference("/attachment_ids", "upload of yours"))
+    }
+}
+
+fn shown(message: message::Model, item: WorkItemId, state: MessageState, wanted: &Wanted) -> SentAnswer {
+    let people = |column| serde_json::from_value(column).unwrap_or_default();
+    SentAnswer {
+        message_id: message.id,
+        conversation_id: message.conversation_id,
+        work_item_id: item,
+        kind: message.kind,
+        state,
+        to: people(message.to_addresses),
+        cc: people(message.cc_addresses),
+        bcc: people(message.bcc_addresses),
+        subject: message.subject,
+        message_id_header: message.message_id_header.unwrap_or_default(),
+        completed: wanted.complete,
+        created_at: message.created_at,
+    }
+}

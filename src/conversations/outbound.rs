@@ -1,0 +1,264 @@
+//! Mail that we write: composed once with its Message-ID and date, then filed and put on its way in one transaction.
+
+use sea_orm::{
+    ActiveValue::Set,
+    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel, QueryFilter,
+    sea_query::{Expr, ExprTrait},
+};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::entity::{
+    Classification, ConversationState, Direction, MessageKind, MessageState, conversation, message,
+    raw_message,
+};
+use crate::{
+    accounts::entity::account,
+    app::App,
+    clock::Timestamp,
+    delivery::{Outbound, enqueue, enqueue::Precedence},
+    events::{self, NewEvent},
+    id::{ConversationId, MessageId, UserId, WorkItemId},
+    mail::{
+        address::{Address, Mailbox},
+        classify::LOOP_HEADER,
+        compose::{AutoSubmitted, ComposeError, Outgoing, compose},
+        parse::{Attachment, Limits, parse},
+        token::Signer,
+    },
+};
+
+/// How many rows one insert carries: a message has 41 columns, and SQLite takes 32,766 parameters.
+const ROWS_PER_INSERT: usize = 400;
+
+/// A mail to be written: who writes it where, and what it says.
+#[derive(Clone, Debug)]
+pub struct Letter {
+    /// The message's id, which its Message-ID tells.
+    pub id: MessageId,
+    /// What makes it.
+    pub kind: MessageKind,
+    /// The conversation.
+    pub conversation_id: ConversationId,
+    /// The work item that it is written on.
+    pub work_item_id: Option<WorkItemId>,
+    /// The agent who writes it.
+    pub author_id: Option<UserId>,
+    /// Of its text, what was written now.
+    pub new_text: String,
+    /// Of its text, what is quoted.
+    pub quoted_text: String,
+    /// Of its text, the signature.
+    pub signature: String,
+    /// The mail; its sender, Message-ID, date and loop marker are set by [`Press::print`].
+    pub mail: Outgoing,
+}
+
+/// A composed mail, ready to be filed.
+#[derive(Clone, Debug)]
+pub struct Printed {
+    /// The row to be; its state is set when it is enqueued.
+    pub message: message::Model,
+    /// The bytes that go out, the same on every try.
+    pub raw: Vec<u8>,
+    /// The envelope's sender; empty for mail that no person wrote.
+    pub envelope_from: String,
+    /// The envelope's recipients, each once.
+    pub recipients: Vec<String>,
+}
+
+/// What all our mail has in common.
+#[derive(Clone, Debug)]
+pub struct Press {
+    signer: Signer,
+    instance: String,
+    now: Timestamp,
+}
+
+impl Press {
+    /// For mail that is written `now` by the installation of this id.
+    pub fn new(app: &App, instance: String, now: Timestamp) -> Self {
+        Self { signer: Signer::new(&app.sealer.derive("message-token")), instance, now }
+    }
+
+    /// Composes the mail from the account. Reads and encodes all attachments: not for the threads that serve requests.
+    ///
+    /// # Errors
+    /// What of the mail cannot be sent.
+    pub fn print(&self, account: &account::Model, letter: Letter) -> Result<Printed, ComposeError> {
+        let Letter { id, mut mail, .. } = letter;
+        let domain = account.address.rsplit_once('@').map_or("localhost", |(_, domain)| domain);
+        mail.from = Some(Mailbox::new(Some(&account.display_name), &account.address));
+        mail.message_id = self.signer.message_id(id.uuid(), letter.conversation_id.uuid(), domain);
+        mail.date = self.now.as_millis();
+        mail.headers.push((LOOP_HEADER.to_owned(), self.instance.clone()));
+        if mail.reply_to.is_empty() && wants_tagged_answers(account) {
+            let base = Address::parse(&account.address).ok();
+            let tagged =
+                base.and_then(|base| self.signer.reply_address(&base, letter.conversation_id.uuid()));
+            mail.reply_to
+                .extend(tagged.map(|address| Mailbox::new(Some(&account.display_name), address.to_string())));
+        }
+        let composed = compose(&mail)?;
+        // RFC 3834 §3.3: nobody answers to the null path, so no machine's mail can meet another's for ever.
+        let envelope_from = match mail.auto_submitted {
+            Some(_) => String::new(),
+            None => composed.sender.to_string(),
+        };
+        let attachments = parse(&composed.raw, &Limits::default()).map(|mail| mail.attachments);
+        let letter = Letter { mail, ..letter };
+        let message = self.row(account, letter, attachments.unwrap_or_default(), composed.raw.len());
+        let recipients = composed.recipients.iter().map(ToString::to_string).collect();
+        Ok(Printed { message, raw: composed.raw, envelope_from, recipients })
+    }
+
+    fn row(
+        &self,
+        account: &account::Model,
+        letter: Letter,
+        attachments: Vec<Attachment>,
+        size: usize,
+    ) -> message::Model {
+        let mail = letter.mail;
+        message::Model {
+            id: letter.id,
+            conversation_id: letter.conversation_id,
+            account_id: account.id,
+            work_item_id: letter.work_item_id,
+            direction: Direction::Outbound,
+            channel: account.channel,
+            kind: letter.kind,
+            state: MessageState::Queued,
+            state_reason: None,
+            classification: Classification::Normal,
+            message_id_header: Some(mail.message_id),
+            in_reply_to: to_json(&mail.in_reply_to.iter().collect::<Vec<_>>()),
+            reference_ids: to_json(&mail.references),
+            from_name: mail.from.as_ref().and_then(|from| from.name.clone()),
+            from_address: mail.from.map(|from| from.address),
+            reply_to: to_json(&mail.reply_to),
+            to_addresses: to_json(&mail.to),
+            cc_addresses: to_json(&mail.cc),
+            bcc_addresses: to_json(&mail.bcc),
+            subject: mail.subject,
+            text: mail.text,
+            new_text: letter.new_text,
+            quoted_text: letter.quoted_text,
+            signature: letter.signature,
+            html: mail.html,
+            attachments: to_json(&attachments),
+            headers: json!({}),
+            size_bytes: i64::try_from(size).unwrap_or(i64::MAX),
+            author_id: letter.author_id,
+            auto_submitted: mail.auto_submitted.map(|keyword| keyword_of(keyword).to_owned()),
+            category: None,
+            external_ref: None,
+            retry_of: None,
+            dated_at: Some(self.now),
+            received_at: None,
+            sent_at: None,
+            version: 1,
+            created_at: self.now,
+            updated_at: self.now,
+        }
+    }
+}
+
+/// Whether answers are to come to a plus-address that names the conversation; the mailbox must take such addresses.
+fn wants_tagged_answers(account: &account::Model) -> bool {
+    account.inbound.get("tagged_reply_to").and_then(Value::as_bool).unwrap_or(false)
+}
+
+fn keyword_of(keyword: AutoSubmitted) -> &'static str {
+    match keyword {
+        AutoSubmitted::AutoReplied => "auto-replied",
+        AutoSubmitted::AutoGenerated => "auto-generated",
+    }
+}
+
+fn to_json(value: &impl Serialize) -> Value {
+    serde_json::to_value(value).unwrap_or_default()
+}
+
+/// A printed mail whose bytes are durable, or are to go into their row.
+#[derive(Clone, Debug)]
+pub struct Filed {
+    /// The row to be.
+    pub message: message::Model,
+    /// Its bytes.
+    pub raw: raw_message::Model,
+    /// The envelope's sender.
+    pub envelope_from: String,
+    /// The envelope's recipients.
+    pub recipients: Vec<String>,
+}
+
+/// Stores the mails, notes them on their conversations and puts them on their way; gives each one's state.
+///
+/// The caller holds the conversations' locks. An automatic answer is nothing that an agent must have seen, so it does
+/// not become its conversation's last message.
+///
+/// # Errors
+/// Whatever the database says.
+pub async fn file(
+    app: &App,
+    tx: &DatabaseTransaction,
+    now: Timestamp,
+    mails: Vec<Filed>,
+) -> Result<Vec<MessageState>, DbErr> {
+    for mails in mails.chunks(ROWS_PER_INSERT) {
+        let messages = mails.iter().map(|mail| mail.message.clone().into_active_model());
+        message::Entity::insert_many(messages).exec_without_returning(tx).await?;
+        let sources = mails.iter().map(|mail| mail.raw.clone().into_active_model());
+        raw_message::Entity::insert_many(sources).exec_without_returning(tx).await?;
+    }
+    let mut states = Vec::with_capacity(mails.len());
+    for mail in mails {
+        note(tx, now, &mail.message).await?;
+        let outbound = Outbound {
+            message_id: mail.message.id,
+            envelope_from: mail.envelope_from,
+            recipients: mail.recipients,
+            precedence: match mail.message.kind {
+                MessageKind::Receipt => Precedence::Triggered,
+                _ => Precedence::Answer,
+            },
+            repeatable: true,
+        };
+        states.push(enqueue(app, tx, now, outbound).await?);
+    }
+    Ok(states)
+}
+
+/// Notes a message that goes out on its conversation.
+async fn note(tx: &DatabaseTransaction, now: Timestamp, message: &message::Model) -> Result<(), DbErr> {
+    let mut change = conversation::ActiveModel { updated_at: Set(now), ..Default::default() };
+    if message.kind != MessageKind::Receipt {
+        change.last_message_id = Set(Some(message.id));
+        change.last_message_at = Set(now);
+    }
+    if message.kind == MessageKind::Reply {
+        change.state = Set(ConversationState::WaitingCustomer);
+    }
+    if let Some(author) = message.author_id {
+        change.last_agent_id = Set(Some(author));
+    }
+    let next = |column: conversation::Column| Expr::col(column).add(1);
+    let changed = conversation::Entity::update_many()
+        .set(change)
+        .col_expr(conversation::Column::MessageCount, next(conversation::Column::MessageCount))
+        .col_expr(conversation::Column::Version, next(conversation::Column::Version))
+        .filter(conversation::Column::Id.eq(message.conversation_id))
+        .exec_with_returning(tx)
+        .await?;
+    let conversation = changed.into_iter().next().ok_or(DbErr::RecordNotUpdated)?;
+    let data = json!({
+        "id": conversation.id, "state": conversation.state, "last_message_id": conversation.last_message_id,
+    });
+    let event = NewEvent::new("conversation.updated", conversation.id.uuid(), &data);
+    let event = match conversation.last_agent_id {
+        Some(agent) => event.for_agent(agent),
+        None => event.for_supervisors(),
+    };
+    events::append(tx, now, vec![event]).await
+}

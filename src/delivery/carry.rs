@@ -1,0 +1,166 @@
+//! Carries one message to the server, over a connection that is kept or made, and settles it.
+
+use anyhow::Context;
+
+use super::{
+    claim::{Job, mark_dot},
+    connections::end,
+    entity::delivery,
+    rules::{Case, Effect, Verdict, cut},
+    settle::settle,
+    timeline::Line,
+};
+use crate::{
+    app::App,
+    clock::Timestamp,
+    conversations::entity::{MessageState, raw_message},
+    id::MessageId,
+    mail::smtp::{BadAddress, ConnectFailed, Connection, Envelope, Outcome, SendReport},
+    outgoing::{entity::Transport, relay::Relay},
+};
+
+/// One message on its way.
+struct Carrier<'a> {
+    app: &'a App,
+    job: &'a Job,
+    lines: Vec<Line>,
+    /// A connection that is not kept; the server's farewell may take its time, the result may not.
+    used_up: Option<Connection>,
+}
+
+/// Carries and settles `job`.
+///
+/// # Errors
+/// When the database or the settings cannot be read; the message is then tried again when its lease has run out.
+pub(super) async fn carry(app: &App, job: &Job) -> anyhow::Result<()> {
+    let mut carrier = Carrier { app, job, lines: Vec::new(), used_up: None };
+    if let Some(verdict) = carrier.try_it().await? {
+        let captures =
+            job.server.transport == Transport::Capture && verdict.state == Some(MessageState::Sent);
+        settle(app, job, &verdict, &carrier.lines, captures).await.context("settling a delivery")?;
+    }
+    if let Some(connection) = carrier.used_up {
+        end(connection).await;
+    }
+    Ok(())
+}
+
+impl Carrier<'_> {
+    /// What became of it; none when another process has taken it over.
+    async fn try_it(&mut self) -> anyhow::Result<Option<Verdict>> {
+        let raw = match raw_source(self.app, self.job.row.message_id).await? {
+            Some(raw) => raw,
+            None => return Ok(Some(self.case().impossible("its source is gone".to_owned()))),
+        };
+        let envelope = match self.envelope() {
+            Ok(envelope) => envelope,
+            Err(error) => return Ok(Some(self.case().impossible(error.to_string()))),
+        };
+        if self.job.server.transport == Transport::Capture {
+            return Ok(Some(self.captured()));
+        }
+        loop {
+            let mut connection = match self.connection().await {
+                Ok(connection) => connection,
+                Err(verdict) => return Ok(Some(verdict)),
+            };
+            let began = self.app.clock.now();
+            let (id, attempts) = (self.job.row.message_id, self.job.row.attempts);
+            let before_dot =
+                async { mark_dot(self.app, id, attempts).await.map_err(|error| format!("{error:#}")) };
+            let SendReport { outcome, recipients, steps } =
+                connection.send(&envelope, &raw, Box::pin(before_dot)).await;
+            self.said(began, steps);
+            self.used_up = self.app.connections.put(&self.job.server, connection);
+            match outcome {
+                // The kept connection had ended in the meantime, which says nothing of the message.
+                Outcome::Stale => {}
+                Outcome::Withheld { reason } => {
+                    tracing::warn!(message = %id, reason, "a message was not handed over");
+                    return Ok(None);
+                }
+                outcome => return Ok(Some(self.case().judge(&outcome, &recipients, self.now().await?))),
+            }
+        }
+    }
+
+    /// A connection that is open, or a new one; or what follows for the message when there is none.
+    async fn connection(&mut self) -> Result<Connection, Verdict> {
+        if let Some(mut connection) = self.app.connections.take(&self.job.server) {
+            // What was said before belongs to other messages.
+            connection.take_steps();
+            return Ok(connection);
+        }
+        let relay = match Relay::of(self.app, &self.job.server) {
+            Ok(relay) => relay,
+            Err(error) => return Err(self.unsent(format!("{error:#}"), Effect::Pause)),
+        };
+        let began = self.app.clock.now();
+        match Connection::connect(&relay.endpoint, &relay.auth, &relay.helo_name, relay.timeouts).await {
+            Ok(mut connection) => {
+                let steps = connection.take_steps();
+                self.said(began, steps);
+                Ok(connection)
+            }
+            Err(ConnectFailed { error, steps }) => {
+                self.said(began, steps);
+                let effect = if error.needs_administrator() { Effect::Pause } else { Effect::Slow };
+                Err(self.unsent(error.to_string(), effect))
+            }
+        }
+    }
+
+    /// The message waits as it was; the server is asked later, or an administrator has to see to it.
+    fn unsent(&self, reason: String, effect: fn(String) -> Effect) -> Verdict {
+        let reason = cut(&reason);
+        Verdict { effect: effect(reason.clone()), ..self.case().untouched(reason, self.due_at()) }
+    }
+
+    fn captured(&self) -> Verdict {
+        let said = crate::mail::smtp::Reply { code: 250, enhanced: None, text: "captured, not sent".into() };
+        let outcome = Outcome::Accepted { reply: said, queue_id: None };
+        let verdict = self.case().judge(&outcome, &[], self.app.clock.now());
+        Verdict { reason: "captured, not sent".into(), reply: None, ..verdict }
+    }
+
+    fn envelope(&self) -> Result<Envelope, BadAddress> {
+        let delivery::Model { envelope_from, .. } = &self.job.row;
+        let from = (!envelope_from.is_empty()).then(|| envelope_from.clone());
+        let open = self.job.recipients.iter().filter(|recipient| recipient.is_open());
+        Envelope::new(from, open.map(|recipient| recipient.address.clone()).collect())
+    }
+
+    fn case(&self) -> Case<'_> {
+        let row = &self.job.row;
+        Case {
+            recipients: &self.job.recipients,
+            tries: row.tries,
+            repeatable: row.repeatable,
+            due_at: self.due_at(),
+            expires_at: row.expires_at,
+            last_code: row.last_code,
+            retry: self.job.server.retry_policy(),
+            jitter: rand::random(),
+        }
+    }
+
+    fn due_at(&self) -> Timestamp {
+        self.job.row.due_at.unwrap_or(self.job.row.created_at)
+    }
+
+    async fn now(&self) -> anyhow::Result<Timestamp> {
+        Ok(self.app.db.now(&self.app.clock).await?)
+    }
+
+    fn said(&mut self, began: Timestamp, steps: Vec<crate::mail::smtp::Step>) {
+        let (id, attempt) = (self.job.row.message_id, self.job.row.tries + 1);
+        self.lines.extend(steps.into_iter().map(|step| Line::said(id, attempt, began, step)));
+    }
+}
+
+/// The raw bytes of a message; none when they are gone.
+pub(super) async fn raw_source(app: &App, id: MessageId) -> anyhow::Result<Option<Vec<u8>>> {
+    use sea_orm::EntityTrait;
+    let row = raw_message::Entity::find_by_id(id).one(app.db.read()).await?;
+    Ok(row.and_then(|row| row.data))
+}

@@ -1,0 +1,214 @@
+//! Takes due messages, as many as the server, its rate and its connections allow.
+
+use std::sync::Arc;
+
+use sea_orm::{
+    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    sea_query::{Expr, ExprTrait},
+};
+
+use super::{
+    entity::{
+        Phase,
+        delivery::{Column, Entity, Model},
+    },
+    rules::Recipient,
+};
+use crate::{
+    app::App,
+    clock::Timestamp,
+    conversations::entity::{MessageState, message},
+    id::MessageId,
+    lease::Leased,
+    outgoing::{
+        self,
+        entity::{OutgoingState, outgoing_server},
+        state,
+    },
+};
+
+/// How long a message is held before another process takes it over, in seconds; renewed while it is being sent.
+pub(super) const LEASE_S: i64 = 60;
+const LEASED: Leased = Leased { table: "deliveries", key: "message_id", order_by: "precedence, due_at" };
+const PRECEDENCES: [i32; 3] = [0, 1, 2];
+/// How soon to look again when another replica used up the rate at the same moment.
+const AGAIN_MS: i64 = 50;
+
+/// A message that this process holds.
+#[derive(Debug)]
+pub(super) struct Job {
+    /// Its row, as claimed.
+    pub row: Model,
+    /// The state it was claimed in, to go back to.
+    pub was: MessageState,
+    /// Its recipients.
+    pub recipients: Vec<Recipient>,
+    /// The server, as it was when the message was claimed.
+    pub server: Arc<outgoing_server::Model>,
+}
+
+/// What a claim found.
+#[derive(Debug)]
+pub(super) enum Claim {
+    /// These are to be sent now, in this order.
+    Jobs(Vec<Job>),
+    /// Nothing before then.
+    Wait(Timestamp),
+    /// Nothing until something happens.
+    Nothing,
+}
+
+/// Takes due messages when `flying` of them are being sent already.
+pub(super) async fn claim(app: &App, flying: usize) -> Result<Claim, DbErr> {
+    let now = app.db.now(&app.clock).await?;
+    match next_due(app, now).await? {
+        Some(at) if at <= now => {}
+        Some(at) => return Ok(Claim::Wait(at)),
+        None => return Ok(Claim::Nothing),
+    }
+    let tx = app.db.begin().await?;
+    let Some(server) = outgoing::find(&*tx).await? else { return Ok(Claim::Nothing) };
+    let room = match (server.state, server.retry_at) {
+        (OutgoingState::Paused, _) => return Ok(Claim::Nothing),
+        (OutgoingState::Failing, Some(at)) if at > now => return Ok(Claim::Wait(at)),
+        // One message asks whether the server is back.
+        (OutgoingState::Failing, _) => 1,
+        (OutgoingState::Running, _) => u32::try_from(server.max_connections).unwrap_or(1),
+    };
+    let room = room.saturating_sub(u32::try_from(flying).unwrap_or(u32::MAX));
+    if room == 0 {
+        return Ok(Claim::Nothing);
+    }
+    let free = state::free_slots(&server, now, room);
+    if free == 0 {
+        return Ok(Claim::Wait(server.next_slot_at));
+    }
+    let keys: Vec<MessageId> = LEASED
+        .claim(&tx, now, LEASE_S, free)
+        .await?
+        .into_iter()
+        .map(|claimed| MessageId(claimed.key))
+        .collect();
+    if keys.is_empty() {
+        return Ok(Claim::Nothing);
+    }
+    if !state::take_slots(&tx, now, &server, keys.len()).await? {
+        return Ok(Claim::Wait(now.plus_ms(AGAIN_MS)));
+    }
+    let jobs = begin(&tx, now, keys, Arc::new(server)).await?;
+    tx.commit().await?;
+    Ok(Claim::Jobs(jobs))
+}
+
+/// Marks the claimed rows as begun and their messages as being sent; rows that are not to be sent are let go.
+async fn begin(
+    tx: &DatabaseTransaction,
+    now: Timestamp,
+    keys: Vec<MessageId>,
+    server: Arc<outgoing_server::Model>,
+) -> Result<Vec<Job>, DbErr> {
+    use MessageState::{Deferred, Queued, Uncertain};
+    let rows = Entity::find()
+        .filter(Column::MessageId.is_in(keys.iter().copied()))
+        .order_by_asc(Column::Precedence)
+        .order_by_asc(Column::DueAt)
+        .all(tx)
+        .await?;
+    let states: Vec<(MessageId, MessageState)> = message::Entity::find()
+        .select_only()
+        .columns([message::Column::Id, message::Column::State])
+        .filter(message::Column::Id.is_in(keys))
+        .into_tuple()
+        .all(tx)
+        .await?;
+    let mut jobs = Vec::with_capacity(rows.len());
+    for row in rows {
+        let was = states.iter().find(|(id, _)| *id == row.message_id).map(|(_, state)| *state);
+        match was {
+            // Left behind by a process that died a moment ago: `recover` decides about it.
+            _ if row.phase != Phase::Idle => let_go(tx, row.message_id, row.due_at).await?,
+            Some(was @ (Queued | Deferred | Uncertain)) => {
+                let recipients = serde_json::from_value(row.recipients.clone()).unwrap_or_default();
+                jobs.push(Job { row, was, recipients, server: Arc::clone(&server) });
+            }
+            _ => let_go(tx, row.message_id, None).await?,
+        }
+    }
+    let ids: Vec<MessageId> = jobs.iter().map(|job| job.row.message_id).collect();
+    Entity::update_many()
+        .col_expr(Column::Phase, Expr::value(Phase::Begun))
+        .filter(Column::MessageId.is_in(ids.clone()))
+        .exec(tx)
+        .await?;
+    message::Entity::update_many()
+        .col_expr(message::Column::State, Expr::value(MessageState::Sending))
+        .col_expr(message::Column::Version, Expr::col(message::Column::Version).add(1))
+        .col_expr(message::Column::UpdatedAt, Expr::value(now))
+        .filter(message::Column::Id.is_in(ids))
+        .exec(tx)
+        .await?;
+    Ok(jobs)
+}
+
+async fn let_go(tx: &DatabaseTransaction, id: MessageId, due_at: Option<Timestamp>) -> Result<(), DbErr> {
+    Entity::update_many()
+        .col_expr(Column::LeaseUntil, Expr::value(Timestamp::ZERO))
+        .col_expr(Column::DueAt, Expr::value(due_at))
+        .filter(Column::MessageId.eq(id))
+        .exec(tx)
+        .await?;
+    Ok(())
+}
+
+/// When the next message that nobody holds is due; one look at the index for each precedence.
+async fn next_due(app: &App, now: Timestamp) -> Result<Option<Timestamp>, DbErr> {
+    let mut next: Option<Timestamp> = None;
+    for precedence in PRECEDENCES {
+        let first: Option<Option<Timestamp>> = Entity::find()
+            .select_only()
+            .column(Column::DueAt)
+            .filter(Column::Precedence.eq(precedence))
+            .filter(Column::DueAt.is_not_null())
+            .filter(Column::LeaseUntil.lte(now))
+            .order_by_asc(Column::DueAt)
+            .limit(1)
+            .into_tuple()
+            .one(app.db.read())
+            .await?;
+        next = next.into_iter().chain(first.flatten()).min();
+    }
+    Ok(next)
+}
+
+/// Holds messages for longer; a row that was taken over in the meantime is left alone.
+pub(super) async fn renew(app: &App, held: Vec<(MessageId, i64)>) -> Result<(), DbErr> {
+    let until = app.db.now(&app.clock).await?.plus_s(LEASE_S);
+    let tx = app.db.begin().await?;
+    for (id, attempts) in held {
+        Entity::update_many()
+            .col_expr(Column::LeaseUntil, Expr::value(until))
+            .filter(Column::MessageId.eq(id))
+            .filter(Column::Attempts.eq(attempts))
+            .filter(Column::Phase.ne(Phase::Idle))
+            .exec(&*tx)
+            .await?;
+    }
+    tx.commit().await
+}
+
+/// Makes it durable that the final dot may be out. Fails when the message was taken over in the meantime.
+pub(super) async fn mark_dot(app: &App, id: MessageId, attempts: i64) -> anyhow::Result<()> {
+    let until = app.db.now(&app.clock).await?.plus_s(LEASE_S);
+    let tx = app.db.begin().await?;
+    let marked = Entity::update_many()
+        .col_expr(Column::Phase, Expr::value(Phase::Dot))
+        .col_expr(Column::LeaseUntil, Expr::value(until))
+        .filter(Column::MessageId.eq(id))
+        .filter(Column::Attempts.eq(attempts))
+        .filter(Column::Phase.eq(Phase::Begun))
+        .exec(&*tx)
+        .await?;
+    anyhow::ensure!(marked.rows_affected == 1, "another process has taken the message over");
+    tx.commit().await?;
+    Ok(())
+}

@@ -1,0 +1,78 @@
+//! Open connections to the outgoing server, kept for the next message.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use crate::{clock::Timestamp, mail::smtp::Connection, outgoing::entity::outgoing_server};
+
+/// Servers hang up on a client that is silent for longer, and a connection costs little to make anew.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// A server that does not answer to QUIT is left without an answer.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// The connections that nobody uses at the moment. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Connections(Arc<Mutex<Vec<Kept>>>);
+
+struct Kept {
+    settings: Settings,
+    connection: Connection,
+}
+
+/// Which settings a connection was made with.
+type Settings = (i64, Timestamp);
+
+impl Connections {
+    /// A connection to this very server that can carry another message.
+    pub(super) fn take(&self, server: &outgoing_server::Model) -> Option<Connection> {
+        let mut kept = self.kept();
+        // The youngest first: old ones are left to grow idle and close.
+        let found = kept.iter().rposition(|one| {
+            one.settings == settings(server)
+                && one.connection.is_usable()
+                && !one.connection.is_idle_too_long(IDLE)
+        })?;
+        Some(kept.remove(found).connection)
+    }
+
+    /// Keeps a connection for the next message, or gives it back when it has carried enough.
+    pub(super) fn put(&self, server: &outgoing_server::Model, connection: Connection) -> Option<Connection> {
+        let limit = u32::try_from(server.max_messages_per_connection).unwrap_or(1);
+        if !connection.is_usable() || connection.messages() >= limit {
+            return Some(connection);
+        }
+        self.kept().push(Kept { settings: settings(server), connection });
+        None
+    }
+
+    /// Ends the connections that were idle for too long, or are of other settings.
+    pub(super) async fn close_idle(&self, server: Option<&outgoing_server::Model>) {
+        let wanted = server.map(settings);
+        let is_done = |one: &mut Kept| Some(one.settings) != wanted || one.connection.is_idle_too_long(IDLE);
+        let done: Vec<Kept> = self.kept().extract_if(.., is_done).collect();
+        futures::future::join_all(done.into_iter().map(|one| end(one.connection))).await;
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Vec<Kept>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Says QUIT and ends the connection.
+pub(super) async fn end(connection: Connection) {
+    // Whether the server says goodbye or not, the connection is over.
+    let _ = tokio::time::timeout(FAREWELL, connection.quit()).await;
+}
+
+fn settings(server: &outgoing_server::Model) -> Settings {
+    (server.version, server.created_at)
+}
+
+impl std::fmt::Debug for Connections {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Connections").field(&self.kept().len()).finish()
+    }
+}

@@ -1,0 +1,100 @@
+//! Puts a message on its way out, in the transaction that made it.
+
+use sea_orm::{ActiveValue::Set, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter};
+use serde_json::json;
+
+use super::{
+    entity::{Phase, delivery},
+    rules::Recipient,
+    settle::message_event,
+    timeline::{self, Line},
+};
+use crate::{
+    app::App,
+    clock::Timestamp,
+    conversations::entity::{MessageState, message},
+    events,
+    id::MessageId,
+    outgoing::{self, settings::RetryPolicy},
+};
+
+/// What is said of a message that waits for an outgoing server.
+pub(super) const NO_SERVER: &str = "no outgoing server is set";
+
+/// Which messages go first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precedence {
+    /// An agent's answer, or an automatic one.
+    Answer = 0,
+    /// A send that another system asked for.
+    Triggered = 1,
+    /// One of many.
+    Bulk = 2,
+}
+
+/// A message that was just stored, with its raw bytes, and is to be sent.
+#[derive(Clone, Debug)]
+pub struct Outbound {
+    /// The message.
+    pub message_id: MessageId,
+    /// The envelope sender; empty for the null path of automatic mail (RFC 3834 §3.3).
+    pub envelope_from: String,
+    /// The envelope recipients: bare addresses, `Bcc` included, each once.
+    pub recipients: Vec<String>,
+    /// What goes first.
+    pub precedence: Precedence,
+    /// Whether a try whose answer was lost is repeated (at least once) or not (at most once).
+    pub repeatable: bool,
+}
+
+/// Makes the message `queued`, or `held` when there is no outgoing server; gives that state.
+///
+/// # Errors
+/// Whatever the database says, `RecordNotFound` when the message is not there.
+pub async fn enqueue(
+    _app: &App,
+    tx: &DatabaseTransaction,
+    now: Timestamp,
+    outbound: Outbound,
+) -> Result<MessageState, DbErr> {
+    let id = outbound.message_id;
+    let server = outgoing::find(tx).await?;
+    let (state, text) = match &server {
+        Some(_) => (MessageState::Queued, ""),
+        None => (MessageState::Held, NO_SERVER),
+    };
+    let retry = server.as_ref().map_or_else(RetryPolicy::default, |server| server.retry_policy());
+    let recipients: Vec<Recipient> = outbound.recipients.into_iter().map(Recipient::new).collect();
+    let row = delivery::ActiveModel {
+        message_id: Set(id),
+        envelope_from: Set(outbound.envelope_from),
+        recipients: Set(json!(recipients)),
+        precedence: Set(outbound.precedence as i32),
+        repeatable: Set(outbound.repeatable),
+        phase: Set(Phase::Idle),
+        due_at: Set(server.is_some().then_some(now)),
+        lease_until: Set(Timestamp::ZERO),
+        attempts: Set(0),
+        tries: Set(0),
+        expires_at: Set(now.plus_s(retry.give_up_after_s)),
+        last_code: Set(None),
+        last_text: Set(None),
+        created_at: Set(now),
+        updated_at: Set(now),
+    };
+    delivery::Entity::insert(row).exec_without_returning(tx).await?;
+    let change = message::ActiveModel {
+        state: Set(state),
+        state_reason: Set(server.is_none().then(|| NO_SERVER.to_owned())),
+        ..Default::default()
+    };
+    let update = message::Entity::update_many().set(change).filter(message::Column::Id.eq(id));
+    if update.exec(tx).await?.rows_affected == 0 {
+        return Err(DbErr::RecordNotFound(format!("message {id}")));
+    }
+    let verb = if server.is_some() { "queued" } else { "held" };
+    let lines = vec![Line::note(id, 0, now, "created", ""), Line::note(id, 0, now, verb, text)];
+    timeline::append(tx, now, lines).await?;
+    events::append(tx, now, message_event(tx, id, state).await?.into_iter().collect()).await?;
+    Ok(state)
+}

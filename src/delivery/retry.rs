@@ -1,0 +1,213 @@
+//! Sending a message again as a new one.
+
+use sea_orm::{
+    ActiveModelTrait,
+    ActiveValue::Set,
+    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, PaginatorTrait, QueryFilter,
+    sea_query::{Expr, ExprTrait},
+};
+use sha2::{Digest, Sha256};
+
+use super::{
+    carry::raw_source,
+    enqueue::{Outbound, Precedence, enqueue},
+    entity::delivery,
+    rules::{Recipient, RecipientState},
+};
+use crate::{
+    app::App,
+    clock::Timestamp,
+    conversations::entity::{MessageState, conversation, message, raw_message},
+    http::{Code, Problem},
+    id::MessageId,
+    mail::token::Signer,
+};
+
+/// What the key of the tokens in our Message-IDs is derived for.
+const TOKEN_KEY: &str = "message-token";
+
+/// The states from which a message can be sent again.
+pub const RETRYABLE: [MessageState; 4] =
+    [MessageState::Failed, MessageState::Expired, MessageState::Uncertain, MessageState::Bounced];
+
+/// The new message's id, header and source, made ready before the transaction.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    /// Its id.
+    pub id: MessageId,
+    header: String,
+    raw: raw_message::ActiveModel,
+    size_bytes: i64,
+}
+
+/// Gives the message a new id, `Message-ID` and `Date`.
+///
+/// # Errors
+/// `not_found` when there is no such message, `gone` when its source is gone.
+pub(super) async fn prepare(app: &App, now: Timestamp, old_id: MessageId) -> Result<Prepared, Problem> {
+    let old = message::Entity::find_by_id(old_id)
+        .one(app.db.read())
+        .await?
+        .ok_or_else(|| Problem::not_found("outbound message"))?;
+    let raw = raw_source(app, old_id).await.map_err(Problem::internal)?;
+    let raw = raw.ok_or_else(|| Problem::new(Code::Gone, "the message's source is gone"))?;
+    let id = MessageId::new(now);
+    let header = new_message_id(app, id, &old);
+    let raw = rehead(&raw, &header, now);
+    let size_bytes = i64::try_from(raw.len()).unwrap_or(i64::MAX);
+    Ok(Prepared { id, header, raw: raw_row(id, raw), size_bytes })
+}
+
+/// Stores and enqueues the new message.
+///
+/// # Errors
+/// `invalid_state` when the message is not in a state that allows it, waits for another try, or was retried before.
+pub(super) async fn retry(
+    app: &App,
+    tx: &DatabaseTransaction,
+    now: Timestamp,
+    old: message::Model,
+    row: delivery::Model,
+    new: Prepared,
+) -> Result<(), Problem> {
+    allow(tx, &old, &row).await?;
+    claim(tx, &old).await?;
+    let outbound = Outbound {
+        message_id: new.id,
+        envelope_from: row.envelope_from,
+        recipients: recipients(row.recipients, old.state),
+        precedence: match row.precedence {
+            0 => Precedence::Answer,
+            1 => Precedence::Triggered,
+            _ => Precedence::Bulk,
+        },
+        repeatable: row.repeatable,
+    };
+    store(tx, now, old, new).await?;
+    enqueue(app, tx, now, outbound).await?;
+    Ok(())
+}
+
+/// Two retries at the same moment: one of them finds the version changed.
+async fn claim(tx: &DatabaseTransaction, old: &message::Model) -> Result<(), Problem> {
+    let claimed = message::Entity::update_many()
+        .col_expr(message::Column::Version, Expr::value(old.version + 1))
+        .filter(message::Column::Id.eq(old.id))
+        .filter(message::Column::Version.eq(old.version))
+        .exec(tx)
+        .await?;
+    if claimed.rows_affected == 1 { Ok(()) } else { Err(DbErr::RecordNotUpdated.into()) }
+}
+
+async fn allow(tx: &DatabaseTransaction, old: &message::Model, row: &delivery::Model) -> Result<(), Problem> {
+    let refused = |detail: &str| Err(Problem::new(Code::InvalidState, detail));
+    if !RETRYABLE.contains(&old.state) {
+        return refused("only a message that failed, expired, bounced or is uncertain is sent again");
+    }
+    if row.due_at.is_some() {
+        return refused("the message is being tried again already");
+    }
+    let retried = message::Entity::find().filter(message::Column::RetryOf.eq(old.id)).count(tx).await?;
+    if retried > 0 {
+        return refused("the message was sent again already: retry the newer one");
+    }
+    Ok(())
+}
+
+/// Those whom the message did not reach; all of them when it came back after it was taken.
+fn recipients(known: serde_json::Value, was: MessageState) -> Vec<String> {
+    let known: Vec<Recipient> = serde_json::from_value(known).unwrap_or_default();
+    let missing = |one: &Recipient| was == MessageState::Bounced || one.state != RecipientState::Sent;
+    known.into_iter().filter(missing).map(|one| one.address).collect()
+}
+
+async fn store(
+    tx: &DatabaseTransaction,
+    now: Timestamp,
+    old: message::Model,
+    new: Prepared,
+) -> Result<(), Problem> {
+    let (old_id, conversation_id) = (old.id, old.conversation_id);
+    let row = message::ActiveModel {
+        id: Set(new.id),
+        state: Set(MessageState::Queued),
+        state_reason: Set(None),
+        message_id_header: Set(Some(new.header)),
+        size_bytes: Set(new.size_bytes),
+        retry_of: Set(Some(old_id)),
+        dated_at: Set(Some(now)),
+        sent_at: Set(None),
+        version: Set(1),
+        created_at: Set(now),
+        updated_at: Set(now),
+        ..message::ActiveModel::from(old).reset_all()
+    };
+    message::Entity::insert(row).exec_without_returning(tx).await?;
+    raw_message::Entity::insert(new.raw).exec_without_returning(tx).await?;
+    conversation::Entity::update_many()
+        .col_expr(conversation::Column::MessageCount, Expr::col(conversation::Column::MessageCount).add(1))
+        .filter(conversation::Column::Id.eq(conversation_id))
+        .exec(tx)
+        .await?;
+    Ok(())
+}
+
+fn raw_row(id: MessageId, raw: Vec<u8>) -> raw_message::ActiveModel {
+    raw_message::ActiveModel {
+        message_id: Set(id),
+        size_bytes: Set(i64::try_from(raw.len()).unwrap_or(i64::MAX)),
+        sha256: Set(Sha256::digest(&raw).to_vec()),
+        data: Set(Some(raw)),
+        object_key: Set(None),
+    }
+}
+
+/// A Message-ID with our signed token, at the sender's domain.
+fn new_message_id(app: &App, id: MessageId, old: &message::Model) -> String {
+    let domain = old.from_address.as_deref().and_then(|address| address.rsplit_once('@'));
+    let domain = domain.map_or("localhost", |(_, domain)| domain);
+    let signer = Signer::new(&app.sealer.derive(TOKEN_KEY));
+    signer.message_id(id.uuid(), old.conversation_id.uuid(), domain)
+}
+
+/// The same message under another `Message-ID` and `Date`; everything else stays byte for byte.
+fn rehead(raw: &[u8], message_id: &str, now: Timestamp) -> Vec<u8> {
+    let date = now.to_chrono().to_rfc2822();
+    let mut new = format!("Message-ID: <{message_id}>\r\nDate: {date}\r\n").into_bytes();
+    let mut dropping = false;
+    let mut rest = raw;
+    while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+        let (line, after) = rest.split_at(end + 1);
+        if matches!(line, b"\n" | b"\r\n") {
+            break;
+        }
+        let continues = line.first().is_some_and(|byte| matches!(byte, b' ' | b'\t'));
+        dropping = if continues { dropping } else { is_replaced(line) };
+        if !dropping {
+            new.extend_from_slice(line);
+        }
+        rest = after;
+    }
+    new.extend_from_slice(rest);
+    new
+}
+
+fn is_replaced(line: &[u8]) -> bool {
+    let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
+    let name = String::from_utf8_lossy(name);
+    ["message-id", "date"].iter().any(|replaced| name.trim().eq_ignore_ascii_case(replaced))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_message_id_and_the_date_of_a_retried_message_are_new() {
+        let old = b"From: a@x\r\nMESSAGE-ID:\r\n <old@x>\r\nDate: then\r\nSubject: date: x\r\n\r\nMessage-ID: body\r\n\xff";
+        let new = rehead(old, "new@x", Timestamp::from_millis(1_772_355_600_000));
+        let expected = b"Message-ID: <new@x>\r\nDate: Sun, 1 Mar 2026 09:00:00 +0000\r\nFrom: a@x\r\nSubject: date: x\r\n\r\n\
+            Message-ID: body\r\n\xff";
+        assert_eq!(String::from_utf8_lossy(&new), String::from_utf8_lossy(expected));
+    }
+}

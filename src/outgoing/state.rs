@@ -1,0 +1,229 @@
+//! The changes of the outgoing server's state. Replicas share it through the row, so each change is a guarded update.
+
+use std::time::Duration;
+
+use rand::Rng;
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, QueryFilter,
+    sea_query::Expr,
+};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{
+    ID,
+    entity::{
+        OutgoingState,
+        outgoing_server::{ActiveModel, Column, Entity, Model},
+    },
+};
+use crate::{
+    clock::Timestamp,
+    events::{self, NewEvent},
+};
+
+/// The reason of a pause that a person asked for.
+pub const PAUSED_BY_HAND: &str = "an administrator paused it";
+
+const FIRST_PAUSE_S: u64 = 5;
+const LONGEST_PAUSE_S: u64 = 300;
+
+/// Stops sending until somebody resumes it or changes the settings. False when it was paused already, or when the
+/// settings are no longer those of `seen`.
+///
+/// # Errors
+/// Whatever the database says.
+pub async fn pause(
+    tx: &DatabaseTransaction,
+    now: Timestamp,
+    seen: &Model,
+    reason: &str,
+) -> Result<bool, DbErr> {
+    let change = ActiveModel {
+        state: Set(OutgoingState::Paused),
+        state_reason: Set(Some(reason.to_owned())),
+        retry_at: Set(None),
+        ..Default::default()
+    };
+    let guard =
+        Condition::all().add(Column::Version.eq(seen.version)).add(Column::State.ne(OutgoingState::Paused));
+    move_on(tx, now, change, guard).await
+}
+
+/// Sends again at once.
+///
+/// # Errors
+/// Whatever the database says.
+pub async fn resume(tx: &DatabaseTransaction, now: Timestamp) -> Result<bool, DbErr> {
+    move_on(tx, now, running(), Condition::all().add(Column::State.ne(OutgoingState::Running))).await
+}
+
+/// The server can be reached again.
+///
+/// # Errors
+/// Whatever the database says.
+pub async fn recover(tx: &DatabaseTransaction, now: Timestamp) -> Result<bool, DbErr> {
+    move_on(tx, now, running(), Condition::all().add(Column::State.eq(OutgoingState::Failing))).await
+}
+
+/// The server is busy or cannot be reached: nobody asks it before the pause is over, which doubles each time.
+/// False when another connection said so already, or when the settings are no longer those of `seen`.
+///
+/// # Errors
+/// Whatever the database says.
+pub async fn fail(
+    tx: &DatabaseTransaction,
+    now: Timestamp,
+    seen: &Model,
+    reason: &str,
+) -> Result<bool, DbErr> {
+    let pause = pause_after(u32::try_from(seen.failures).unwrap_or(0));
+    let millis = i64::try_from(pause.as_millis()).unwrap_or(i64::MAX);
+    let change = ActiveModel {
+        state: Set(OutgoingState::Failing),
+        state_reason: Set(Some(reason.to_owned())),
+        retry_at: Set(Some(now.plus_ms(millis))),
+        failures: Set(seen.failures.saturating_add(1)),
+        ..Default::default()
+    };
+    let guard = Condition::all()
+        .add(Column::Version.eq(seen.version))
+        .add(Column::Failures.eq(seen.failures))
+        .add(Column::State.ne(OutgoingState::Paused));
+    move_on(tx, now, change, guard).await
+}
+
+/// Takes up to `wanted` places under the rate of `seen`, as of `now`; the caller then calls [`take_slots`].
+pub fn free_slots(seen: &Model, now: Timestamp, wanted: u32) -> u32 {
+    let Some(interval) = slot_ms(seen) else { return wanted };
+    let ahead = now.as_millis() - earliest_slot(seen, interval, now);
+    let free = if ahead < 0 { 0 } else { ahead / interval + 1 };
+    wanted.min(u32::try_from(free).unwrap_or(u32::MAX))
+}
+
+/// Uses up `count` places under the rate; false when another replica used some at the same moment.
+///
+/// # Errors
+/// Whatever the database says.
+pub async fn take_slots(
+    tx: &DatabaseTransaction,
+    now: Timestamp,
+    seen: &Model,
+    count: usize,
+) -> Result<bool, DbErr> {
+    let Some(interval) = slot_ms(seen) else { return Ok(true) };
+    let used = i64::try_from(count).unwrap_or(i64::MAX).saturating_mul(interval);
+    let next = Timestamp::from_millis(earliest_slot(seen, interval, now).saturating_add(used));
+    let taken = Entity::update_many()
+        .col_expr(Column::NextSlotAt, Expr::value(next))
+        .filter(Column::Id.eq(ID))
+        .filter(Column::NextSlotAt.eq(seen.next_slot_at))
+        .exec(tx)
+        .await?;
+    Ok(taken.rows_affected == 1)
+}
+
+/// The milliseconds between two messages under the rate.
+fn slot_ms(seen: &Model) -> Option<i64> {
+    seen.rate_per_minute.map(|rate| (60_000 / i64::from(rate.max(1))).max(1))
+}
+
+/// A second's worth of unused places is kept, so that a late wake-up does not lower the rate.
+fn earliest_slot(seen: &Model, interval: i64, now: Timestamp) -> i64 {
+    let kept = (1000 / interval - 1).max(0) * interval;
+    seen.next_slot_at.as_millis().max(now.as_millis() - kept)
+}
+
+fn running() -> ActiveModel {
+    ActiveModel {
+        state: Set(OutgoingState::Running),
+        state_reason: Set(None),
+        retry_at: Set(None),
+        failures: Set(0),
+        ..Default::default()
+    }
+}
+
+async fn move_on(
+    tx: &DatabaseTransaction,
+    now: Timestamp,
+    change: ActiveModel,
+    guard: Condition,
+) -> Result<bool, DbErr> {
+    let update = Entity::update_many().set(change).filter(Column::Id.eq(ID)).filter(guard);
+    let Some(row) = update.exec_with_returning(tx).await?.pop() else { return Ok(false) };
+    append_state(tx, now, &row).await?;
+    Ok(true)
+}
+
+async fn append_state(tx: &DatabaseTransaction, now: Timestamp, row: &Model) -> Result<(), DbErr> {
+    let data = json!({ "state": row.state, "state_reason": row.state_reason, "retry_at": row.retry_at });
+    let event = NewEvent::new("outgoing_server.state_changed", Uuid::nil(), &data).for_supervisors();
+    events::append(tx, now, vec![event]).await
+}
+
+/// 5 s, 10 s, 20 s … 5 minutes, each a tenth longer or shorter so that replicas do not ask at once.
+fn pause_after(failures: u32) -> Duration {
+    let base = FIRST_PAUSE_S.saturating_mul(1 << failures.min(10)).min(LONGEST_PAUSE_S) * 1000;
+    Duration::from_millis(rand::rng().random_range(base - base / 10..=base + base / 10))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outgoing::entity::{OutgoingAuth, OutgoingSecurity, Transport};
+
+    fn server(rate: Option<i32>, next_slot_at: i64) -> Model {
+        let zero = Timestamp::ZERO;
+        Model {
+            id: ID,
+            transport: Transport::Smtp,
+            host: String::new(),
+            port: 25,
+            security: OutgoingSecurity::None,
+            auth: OutgoingAuth::None,
+            username: String::new(),
+            password_sealed: None,
+            allow_plaintext: false,
+            helo_name: String::new(),
+            max_connections: 5,
+            max_messages_per_connection: 100,
+            rate_per_minute: rate,
+            retry: json!({}),
+            state: OutgoingState::Running,
+            state_reason: None,
+            retry_at: None,
+            failures: 0,
+            next_slot_at: Timestamp::from_millis(next_slot_at),
+            version: 1,
+            created_at: zero,
+            updated_at: zero,
+        }
+    }
+
+    #[test]
+    fn a_slow_rate_gives_one_place_at_a_time_however_long_it_was_quiet() {
+        let at = Timestamp::from_millis;
+        assert_eq!(free_slots(&server(Some(30), 0), at(1_000_000), 10), 1);
+        assert_eq!(free_slots(&server(Some(30), 1_000_001), at(1_000_000), 10), 0);
+        assert_eq!(free_slots(&server(None, 0), at(1_000_000), 10), 10);
+    }
+
+    #[test]
+    fn a_fast_rate_makes_up_for_one_second_at_most() {
+        let at = Timestamp::from_millis;
+        assert_eq!(free_slots(&server(Some(600), 0), at(1_000_000), 50), 10);
+        assert_eq!(free_slots(&server(Some(600), 999_800), at(1_000_000), 50), 3);
+    }
+
+    #[test]
+    fn the_pause_of_a_failing_server_doubles_up_to_five_minutes() {
+        let about = |failures, seconds: u64| {
+            let pause = pause_after(failures).as_millis();
+            assert!((u128::from(seconds * 900)..=u128::from(seconds * 1100)).contains(&pause), "{pause}");
+        };
+        about(0, 5);
+        about(1, 10);
+        about(30, 300);
+    }
+}

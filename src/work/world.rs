@@ -1,0 +1,310 @@
+//! What scripts ask of the world outside, read once for a whole batch, so that each run is a matter of memory.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{Arc, LazyLock, Mutex},
+};
+
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, JsonValue, QueryFilter, QueryResult, QuerySelect,
+    Statement,
+};
+use uuid::Uuid;
+
+use super::{
+    entity::{WorkState, work_item},
+    receipts::{Answered, may_auto_answer},
+    roster::{Roster, served},
+    rules::Served,
+};
+use crate::{
+    accounts::entity::{Channel, account},
+    agents::entity::AgentState,
+    clock::Timestamp,
+    conversations::entity::message,
+    id::{AccountId, QueueId, ScriptId, ScriptVersionId, UserId},
+    queues::entity::{QueueState as State, queue},
+    scripts::{
+        calendar::Calendar,
+        definition::Definition,
+        evaluate::Compiled,
+        run::RequiredSkill,
+        steps::{ReferenceKind, Step},
+        turn::{Host, QueueState, SendAnswer},
+    },
+};
+
+/// An activated version never changes, so that what is compiled once serves as long as the process lives.
+static COMPILED: LazyLock<Mutex<HashMap<ScriptVersionId, Arc<Compiled>>>> = LazyLock::new(Mutex::default);
+/// More versions than this are not in use at a time; beyond, the cache begins anew.
+const MAX_COMPILED: usize = 256;
+
+/// What a batch of items needs.
+#[derive(Debug, Default)]
+pub struct Needs {
+    /// The accounts of the items.
+    pub accounts: Vec<Arc<account::Model>>,
+    /// The versions that items under way stay on.
+    pub versions: Vec<ScriptVersionId>,
+    /// The agents who had the conversations before.
+    pub last_agents: Vec<UserId>,
+    /// The senders' addresses, in lower case.
+    pub addresses: Vec<String>,
+}
+
+/// The world as one batch of runs sees it.
+#[derive(Debug, Default)]
+pub struct World {
+    active: HashMap<ScriptId, ScriptVersionId>,
+    default: Option<ScriptVersionId>,
+    scripts: HashMap<ScriptVersionId, Arc<Compiled>>,
+    calendars: HashMap<Uuid, Arc<Calendar>>,
+    /// The global variables.
+    pub globals: BTreeMap<String, JsonValue>,
+    /// The queues that the scripts and accounts name.
+    pub queues: HashMap<QueueId, queue::Model>,
+    served: HashMap<QueueId, Served>,
+    lengths: RefCell<HashMap<QueueId, i64>>,
+    roster: Roster,
+    /// What was answered automatically, this batch included.
+    pub answered: RefCell<Answered>,
+}
+
+impl World {
+    /// Reads what the batch needs.
+    ///
+    /// # Errors
+    /// Whatever the database says.
+    pub async fn load(db: &impl ConnectionTrait, now: Timestamp, needs: Needs) -> Result<Self, DbErr> {
+        let mut world = Self::default();
+        world.load_scripts(db, &needs).await?;
+        let mut mentions = Mentions::default();
+        for script in world.scripts.values() {
+            mentions.read(script.definition());
+        }
+        mentions.queues.extend(needs.accounts.iter().filter_map(|account| account.fallback_queue_id));
+        let queues: Vec<QueueId> = mentions.queues.iter().copied().collect();
+        let rows = queue::Entity::find().filter(queue::Column::Id.is_in(queues.clone())).all(db).await?;
+        world.queues = rows.into_iter().map(|row| (row.id, row)).collect();
+        world.load_lengths(db).await?;
+        world.load_calendars(db, &mentions.calendars).await?;
+        if !world.scripts.is_empty() {
+            world.load_globals(db).await?;
+        }
+        if mentions.agents {
+            world.served = served(db, queue::Column::Id.is_in(queues)).await?;
+            let groups: HashSet<_> = world.served.values().flat_map(|queue| queue.groups.clone()).collect();
+            world.roster = Roster::members(db, &groups.into_iter().collect::<Vec<_>>()).await?;
+            let missing: Vec<UserId> =
+                needs.last_agents.into_iter().filter(|id| !world.roster.agents.contains_key(id)).collect();
+            world.roster.agents.extend(Roster::of(db, &missing).await?.agents);
+        }
+        if mentions.templates {
+            let accounts: HashSet<AccountId> = needs.accounts.iter().map(|account| account.id).collect();
+            let accounts: Vec<AccountId> = accounts.into_iter().collect();
+            world.answered = Answered::load(db, now, &accounts, &needs.addresses).await?.into();
+        }
+        Ok(world)
+    }
+
+    /// The version on which a new item of this account begins; none when there is no script.
+    pub fn version_for(&self, account: &account::Model) -> Option<ScriptVersionId> {
+        match account.script_id {
+            Some(script) => self.active.get(&script).copied(),
+            None => self.default,
+        }
+    }
+
+    /// A version made ready to run; none when it does not exist or does not compile.
+    pub fn script(&self, version: ScriptVersionId) -> Option<Arc<Compiled>> {
+        self.scripts.get(&version).cloned()
+    }
+
+    /// Notes that an item took a place in a queue.
+    pub fn count(&self, queue: QueueId) {
+        if let Some(length) = self.lengths.borrow_mut().get_mut(&queue) {
+            *length += 1;
+        }
+    }
+
+    async fn load_scripts(&mut self, db: &impl ConnectionTrait, needs: &Needs) -> Result<(), DbErr> {
+        let sql = "SELECT id, active_version_id, is_default FROM scripts WHERE active_version_id IS NOT NULL";
+        for row in db.query_all_raw(Statement::from_string(db.get_database_backend(), sql)).await? {
+            let version = ScriptVersionId(row.try_get_by_index(1)?);
+            self.active.insert(ScriptId(row.try_get_by_index(0)?), version);
+            if row.try_get_by_index::<bool>(2)? {
+                self.default = Some(version);
+            }
+        }
+        let fresh = needs.accounts.iter().filter_map(|account| self.version_for(account));
+        let wanted: HashSet<ScriptVersionId> = fresh.chain(needs.versions.iter().copied()).collect();
+        for version in wanted {
+            let cached = COMPILED.lock().ok().and_then(|cache| cache.get(&version).cloned());
+            let script = match cached {
+                Some(script) => Some(script),
+                None => compile(db, version).await?,
+            };
+            self.scripts.extend(script.map(|script| (version, script)));
+        }
+        Ok(())
+    }
+
+    async fn load_lengths(&mut self, db: &impl ConnectionTrait) -> Result<(), DbErr> {
+        let bounded: Vec<QueueId> =
+            self.queues.values().filter(|queue| queue.max_length.is_some()).map(|queue| queue.id).collect();
+        if bounded.is_empty() {
+            return Ok(());
+        }
+        let mut lengths: HashMap<QueueId, i64> = bounded.iter().map(|id| (*id, 0)).collect();
+        let counted: Vec<(QueueId, i64)> = work_item::Entity::find()
+            .select_only()
+            .column(work_item::Column::QueueId)
+            .column_as(work_item::Column::Id.count(), "count")
+            .filter(work_item::Column::QueueId.is_in(bounded))
+            .filter(work_item::Column::State.eq(WorkState::Queued))
+            .group_by(work_item::Column::QueueId)
+            .into_tuple()
+            .all(db)
+            .await?;
+        lengths.extend(counted);
+        self.lengths = lengths.into();
+        Ok(())
+    }
+
+    async fn load_calendars(&mut self, db: &impl ConnectionTrait, ids: &HashSet<Uuid>) -> Result<(), DbErr> {
+        for id in ids {
+            let sql = "SELECT timezone, entries FROM calendars WHERE id = $1";
+            let Some(row) = query_by_id(db, sql, *id).await? else { continue };
+            let (timezone, entries): (String, JsonValue) =
+                (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
+            let rules = serde_json::json!({ "timezone": timezone, "entries": entries });
+            if let Ok(calendar) = serde_json::from_value::<Calendar>(rules) {
+                self.calendars.insert(*id, Arc::new(calendar));
+            }
+        }
+        Ok(())
+    }
+
+    async fn load_globals(&mut self, db: &impl ConnectionTrait) -> Result<(), DbErr> {
+        let sql = "SELECT name, value FROM variables";
+        for row in db.query_all_raw(Statement::from_string(db.get_database_backend(), sql)).await? {
+            self.globals.insert(row.try_get_by_index(0)?, row.try_get_by_index(1)?);
+        }
+        Ok(())
+    }
+}
+
+async fn query_by_id(db: &impl ConnectionTrait, sql: &str, id: Uuid) -> Result<Option<QueryResult>, DbErr> {
+    db.query_one_raw(Statement::from_sql_and_values(db.get_database_backend(), sql, [id.into()])).await
+}
+
+async fn compile(
+    db: &impl ConnectionTrait,
+    version: ScriptVersionId,
+) -> Result<Option<Arc<Compiled>>, DbErr> {
+    let sql = "SELECT definition FROM script_versions WHERE id = $1";
+    let Some(row) = query_by_id(db, sql, version.uuid()).await? else { return Ok(None) };
+    let document: JsonValue = row.try_get_by_index(0)?;
+    let compiled = Definition::parse(&document).and_then(Compiled::new);
+    let script = match compiled {
+        Ok(script) => Arc::new(script),
+        Err(problems) => {
+            tracing::error!(%version, ?problems, "an active script version does not compile");
+            return Ok(None);
+        }
+    };
+    if let Ok(mut cache) = COMPILED.lock() {
+        if cache.len() >= MAX_COMPILED {
+            cache.clear();
+        }
+        cache.insert(version, Arc::clone(&script));
+    }
+    Ok(Some(script))
+}
+
+/// What definitions speak of.
+#[derive(Debug, Default)]
+struct Mentions {
+    queues: HashSet<QueueId>,
+    calendars: HashSet<Uuid>,
+    agents: bool,
+    templates: bool,
+}
+
+impl Mentions {
+    fn read(&mut self, definition: &Definition) {
+        for (_, reference) in definition.references() {
+            match reference.kind {
+                ReferenceKind::Queue => {
+                    self.queues.insert(QueueId(reference.id));
+                }
+                ReferenceKind::Calendar => {
+                    self.calendars.insert(reference.id);
+                }
+                ReferenceKind::Template => self.templates = true,
+                _ => {}
+            }
+        }
+        self.agents |= definition.steps.values().any(|step| match step {
+            Step::Enqueue(enqueue) => enqueue.next.no_agents.is_some(),
+            Step::OfferLastAgent(_) => true,
+            _ => false,
+        });
+    }
+}
+
+/// The world as the run of one item sees it.
+#[derive(Debug)]
+pub struct Standpoint<'a> {
+    /// The world.
+    pub world: &'a World,
+    /// The item's account.
+    pub account: &'a account::Model,
+    /// The message that made the item.
+    pub message: &'a message::Model,
+}
+
+impl Standpoint<'_> {
+    fn somebody_could_serve(&self, queue: QueueId, skills: &[RequiredSkill]) -> bool {
+        let Some(served) = self.world.served.get(&queue) else { return true };
+        let lane = super::lane::Lane::new(None, super::routing::needs(skills));
+        let mut agents = self.world.roster.agents.values();
+        agents.any(|agent| agent.state != AgentState::LoggedOff && agent.fits(&lane, &served.groups))
+    }
+}
+
+impl Host for Standpoint<'_> {
+    fn calendar(&self, id: Uuid) -> Option<Arc<Calendar>> {
+        self.world.calendars.get(&id).cloned()
+    }
+
+    fn queue_state(&self, id: Uuid, skills: &[RequiredSkill]) -> QueueState {
+        let id = QueueId(id);
+        let Some(queue) = self.world.queues.get(&id) else { return QueueState::Missing };
+        let length = self.world.lengths.borrow().get(&id).copied().unwrap_or(0);
+        if queue.state != State::Open {
+            QueueState::Closed
+        } else if queue.max_length.is_some_and(|most| length >= most) {
+            QueueState::Full
+        } else if !self.somebody_could_serve(id, skills) {
+            QueueState::NoAgents
+        } else {
+            QueueState::Accepting
+        }
+    }
+
+    fn agent_available(&self, id: Uuid) -> bool {
+        let channel: Channel = self.account.channel;
+        let agent = self.world.roster.agents.get(&UserId(id));
+        agent.is_some_and(|agent| agent.state == AgentState::Ready && agent.room(channel) > 0)
+    }
+
+    fn may_send_template(&self, id: Uuid) -> SendAnswer {
+        let answered = self.world.answered.borrow();
+        match may_auto_answer(self.account, self.message, &id.to_string(), &answered) {
+            Ok(()) => SendAnswer::Send,
+            Err(reason) => SendAnswer::Refuse(reason.to_owned()),
+        }
+    }
+}

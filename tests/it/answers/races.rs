@@ -1,0 +1,70 @@
+//! Two at once, and once only.
+
+use reqwest::Method;
+use serde_json::json;
+
+use super::{Desk, MAIL};
+use crate::{inbound::push, on_both};
+
+on_both! {
+    async fn an_answer_to_a_conversation_that_went_on_is_refused(app) {
+        let desk = Desk::new(&app).await;
+        let again = MAIL.replace("c1@", "c2@").replace("Subject:", "In-Reply-To: <c1@example.org>\r\nSubject:");
+        push(&desk.admin, desk.account.id, again).await.ok();
+        let stale = json!({ "expected_last_message_id": desk.message, "text": "x" });
+        desk.agent.post(&desk.path("reply"), stale.clone()).await.problem(409, "conversation_changed");
+        desk.agent.post(&desk.path("reply-all"), stale).await.problem(409, "conversation_changed");
+        let forward = json!({ "expected_last_message_id": desk.message, "to": [{ "address": "ben@example.net" }] });
+        desk.agent.post(&desk.path("forward"), forward).await.problem(409, "conversation_changed");
+        assert_eq!(desk.messages().await.len(), 2);
+        desk.reply("reply", json!({ "message_id": desk.message })).await.ok();
+    }
+
+    async fn an_answer_and_a_customers_mail_at_once_come_one_after_the_other(app) {
+        let desk = Desk::new(&app).await;
+        let mut seen = desk.message.clone();
+        for round in 0..10 {
+            let again = MAIL.replace("c1@", &format!("r{round}@")).replace("Subject:", "In-Reply-To: <c1@example.org>\r\nSubject:");
+            let body = json!({ "expected_last_message_id": seen, "text": "x" });
+            let path = desk.path("reply");
+            let (pushed, answered) = tokio::join!(push(&desk.admin, desk.account.id, again), desk.agent.post(&path, body));
+            let pushed = pushed.ok()["message"]["id"].as_str().unwrap().to_owned();
+            let conversation = desk.admin.get(&format!("/v1/conversations/{}", desk.conversation)).await.ok();
+            // The mail came after the answer, or the answer was refused for it.
+            assert_eq!(conversation["last_message_id"], pushed.as_str());
+            assert_eq!(conversation["state"], "open");
+            match answered.status {
+                201 => {}
+                _ => answered.problem(409, "conversation_changed"),
+            }
+            seen = pushed;
+        }
+    }
+
+    async fn the_same_key_twice_sends_once(app) {
+        let desk = Desk::new(&app).await;
+        let upload = desk.upload(&desk.agent, "a.txt", "text/plain", b"x".to_vec()).await.ok();
+        let body = json!({ "expected_last_message_id": desk.message, "text": "x", "attachment_ids": [upload["id"]] });
+        let send = || desk.agent.send(desk.agent.request(Method::POST, &desk.path("reply")).header("Idempotency-Key", "k1").json(&body));
+        let (one, two) = tokio::join!(send(), send());
+        let (done, other) = if one.status == 201 { (one, two) } else { (two, one) };
+        if other.status != 201 {
+            other.problem(409, "idempotency_in_progress");
+        }
+        let third = send().await;
+        assert_eq!((third.status, third.header("idempotent-replayed")), (201, "true"));
+        assert_eq!(third.body, done.body);
+        assert_eq!(desk.messages().await.len(), 2);
+    }
+
+    async fn of_two_different_answers_at_once_one_is_sent(app) {
+        let desk = Desk::new(&app).await;
+        let path = desk.path("reply");
+        let post = |text: &str| desk.agent.post(&path, json!({ "expected_last_message_id": desk.message, "text": text }));
+        let (one, two) = tokio::join!(post("yes"), post("no"));
+        let (done, refused) = if one.status == 201 { (one, two) } else { (two, one) };
+        done.ok();
+        refused.problem(409, "conversation_changed");
+        assert_eq!(desk.messages().await.len(), 2);
+    }
+}

@@ -1,0 +1,131 @@
+//! The document: committed as generated, complete, and with examples that fit their schemas.
+
+use std::{fs, path::Path};
+
+use postroom::api;
+use regex::Regex;
+use serde_json::{Value, json};
+
+fn operations(document: &Value) -> Vec<(String, &Value)> {
+    let mut found = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            found.push((format!("{} {path}", method.to_uppercase()), operation));
+        }
+    }
+    found
+}
+
+#[test]
+fn the_committed_document_is_the_generated_one() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi/openapi.json");
+    let committed: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    assert!(committed == api::document().unwrap(), "openapi/openapi.json is out of date: run `make openapi`");
+}
+
+#[test]
+fn every_operation_is_named_and_described() {
+    let document = api::document().unwrap();
+    let name = Regex::new("^[a-z]+(_[a-z]+)+$").unwrap();
+    let mut ids = Vec::new();
+    for (place, operation) in operations(&document) {
+        let id = operation["operationId"].as_str().unwrap();
+        assert!(name.is_match(id), "{place}: {id} is not verb_resource");
+        assert!(!operation["summary"].as_str().unwrap_or_default().is_empty(), "{place} has no summary");
+        assert_eq!(operation["tags"].as_array().map(Vec::len), Some(1), "{place} needs one tag");
+        assert!(operation["security"].is_array(), "{place} says nothing of its security");
+        let tag = &operation["tags"][0];
+        assert!(document["tags"].as_array().unwrap().iter().any(|known| known["name"] == *tag), "{place}: tag {tag}");
+        assert!(operation["responses"].as_object().unwrap().keys().any(|status| status.starts_with('2')), "{place}");
+        ids.push(id);
+    }
+    ids.sort_unstable();
+    let count = ids.len();
+    ids.dedup();
+    assert_eq!(ids.len(), count, "an operationId is used twice");
+}
+
+#[test]
+fn every_example_fits_its_schema() {
+    let document = api::document().unwrap();
+    let components = &document["components"];
+    let mut checked = 0;
+    let mut wrong = Vec::new();
+    for (name, schema) in components["schemas"].as_object().unwrap() {
+        check(schema, &format!("#/components/schemas/{name}"), components, &mut checked, &mut wrong);
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+    assert!(checked > 20, "only {checked} examples were found");
+}
+
+/// Holds the examples of a schema, and of all schemas inside it, against the schema that carries them.
+fn check(schema: &Value, place: &str, components: &Value, checked: &mut usize, wrong: &mut Vec<String>) {
+    match schema {
+        Value::Object(members) => {
+            let examples = members.get("examples").and_then(Value::as_array).into_iter().flatten();
+            for example in examples.chain(members.get("example")) {
+                *checked += 1;
+                let mut whole = schema.clone();
+                whole["components"] = components.clone();
+                let validator = jsonschema::draft202012::options().should_validate_formats(true).build(&whole).unwrap();
+                if let Err(error) = validator.validate(example) {
+                    wrong.push(format!("{place}: {error}"));
+                }
+            }
+            for (name, inner) in members.iter().filter(|(name, _)| *name != "examples" && *name != "example") {
+                check(inner, &format!("{place}/{name}"), components, checked, wrong);
+            }
+        }
+        Value::Array(items) => {
+            for (index, inner) in items.iter().enumerate() {
+                check(inner, &format!("{place}/{index}"), components, checked, wrong);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn every_reference_leads_somewhere() {
+    let document = api::document().unwrap();
+    let text = document.to_string();
+    for reference in Regex::new(r##""\$ref":"#(/[^"]+)""##).unwrap().captures_iter(&text) {
+        assert!(document.pointer(&reference[1]).is_some(), "{} dangles", &reference[1]);
+    }
+}
+
+#[test]
+fn every_body_is_bounded() {
+    let document = api::document().unwrap();
+    let mut wrong = Vec::new();
+    for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
+        if name.ends_with("Create") || name.ends_with("Patch") || name.ends_with("Change") {
+            unbounded(schema, &format!("{name}"), &mut wrong);
+        }
+    }
+    assert!(wrong.is_empty(), "unbounded:\n{}", wrong.join("\n"));
+}
+
+fn unbounded(schema: &Value, place: &str, wrong: &mut Vec<String>) {
+    let is = |kind: &str| schema["type"] == kind || schema["type"].as_array().is_some_and(|kinds| kinds.contains(&json!(kind)));
+    if is("string") && schema.get("maxLength").is_none() && schema.get("enum").is_none() && schema.get("format").is_none() {
+        wrong.push(format!("{place}: string without maxLength"));
+    }
+    if is("integer") && schema.get("maximum").is_none() && schema.get("enum").is_none() {
+        wrong.push(format!("{place}: integer without maximum"));
+    }
+    if is("array") && schema.get("maxItems").is_none() {
+        wrong.push(format!("{place}: array without maxItems"));
+    }
+    for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
+        unbounded(inner, &format!("{place}.{name}"), wrong);
+    }
+    if schema["items"].is_object() {
+        unbounded(&schema["items"], &format!("{place}[]"), wrong);
+    }
+    for kind in ["oneOf", "anyOf", "allOf"] {
+        for inner in schema[kind].as_array().into_iter().flatten() {
+            unbounded(inner, place, wrong);
+        }
+    }
+}
