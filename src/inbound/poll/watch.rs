@@ -20,7 +20,7 @@ pub(super) struct Bounds {
 /// Something that happened while a task waited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Signal {
-    /// The process stops.
+    /// The process stops, or the account is set aside.
     Stop,
     /// The account was changed, or may have been.
     Changed,
@@ -72,8 +72,9 @@ fn signal(event: &Event) -> Option<Signal> {
         "account.backfill_requested" => {
             Some(Signal::Backfill(serde_json::from_value(event.data.clone()).unwrap_or_default()))
         }
-        "account.updated" | "account.activated" | "account.paused" | "account.resumed"
-        | "account.disabled" | "account.deleted" => Some(Signal::Changed),
+        // Even when it was resumed at once: whoever paused it wants the connection closed.
+        "account.paused" | "account.disabled" | "account.deleted" => Some(Signal::Stop),
+        "account.updated" | "account.activated" | "account.resumed" => Some(Signal::Changed),
         _ => None,
     }
 }

@@ -74,6 +74,7 @@ polled! {
         act(&admin, id, "activate").await;
         events.wait("account.connected").await;
         act(&admin, id, "pause").await;
+        server.wait_until(|server| server.commands("LOGOUT") == 1).await;
         server.expunge("INBOX", 1);
         server.renumber("INBOX");
         // A copy, byte for byte, of what we have twice; and a new one.

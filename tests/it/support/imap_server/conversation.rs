@@ -84,6 +84,7 @@ impl Conversation {
             "LOGOUT" => {
                 self.send(b"* BYE see you\r\n").await?;
                 self.done(tag, "OK done").await?;
+                self.shared.changed.send_modify(|version| *version += 1);
                 return Ok(false);
             }
             _ if !self.logged_in => self.done(tag, "BAD log in first").await?,
