@@ -73,7 +73,7 @@ pub fn serve(
     metrics: PrometheusHandle,
 ) -> anyhow::Result<Server> {
     let document = document()?;
-    let contract = Data::new(Contract::new(&document));
+    let contract = Data::new(Contract::new(&document::whole()?));
     let (app_data, running, metrics) =
         (Data::new(app.clone()), Data::new(Running::default()), Data::new(metrics));
     let sealer = Data::new(app.sealer.clone());
@@ -96,10 +96,11 @@ pub fn serve(
             .app_data(sealer.clone())
             .app_data(limit)
             .app_data(parameters)
+            // Before the scope `/v1`, which would answer 404 for the document's path below it.
+            .service(swagger)
             .into_utoipa_app()
             .configure(mount)
             .into_app()
-            .service(swagger)
     });
     if workers > 0 {
         server = server.workers(workers);
