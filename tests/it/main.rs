@@ -30,6 +30,7 @@ mod poll;
 mod poll_real;
 mod process;
 mod queues;
+mod sandbox;
 mod scripts;
 mod receipts;
 mod support;
