@@ -97,10 +97,11 @@ pub fn serve(
             .app_data(sealer.clone())
             .app_data(limit)
             .app_data(parameters)
+            // Before the scope `/v1`, which would answer for the document's path.
+            .service(swagger)
             .into_utoipa_app()
             .configure(mount)
             .into_app()
-            .service(swagger)
     });
     if workers > 0 {
         server = server.workers(workers);

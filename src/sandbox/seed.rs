@@ -136,7 +136,8 @@ fn routing(queues: &Queues, german: &str, class: &str, calendar: &str, receipt: 
 }
 
 async fn script(admin: &Client, definition: Value) -> anyhow::Result<String> {
-    let script = create(admin, "/scripts", json!({ "name": "Support desk", "definition": definition })).await?;
+    let script =
+        create(admin, "/scripts", json!({ "name": "Support desk", "definition": definition })).await?;
     admin.act(&format!("/scripts/{script}/versions/1/activate")).await?;
     Ok(script)
 }

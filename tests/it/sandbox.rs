@@ -9,10 +9,7 @@ use postroom::clock::Timestamp;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{
-    on_both,
-    support::Client,
-};
+use crate::{on_both, support::Client};
 
 /// A sandbox that has said that it is ready.
 struct Sandbox {
@@ -46,7 +43,8 @@ impl Sandbox {
             ("password", login["password"].as_str().unwrap()),
         ];
         let url = self.said["url"].as_str().unwrap();
-        let asked = reqwest::Client::new().post(format!("{url}/v1/auth/token")).form(&form).send().await.unwrap();
+        let asked =
+            reqwest::Client::new().post(format!("{url}/v1/auth/token")).form(&form).send().await.unwrap();
         let answer: Value = asked.json().await.unwrap();
         Client::new(url, Some(answer["access_token"].as_str().unwrap().to_owned()))
     }
@@ -73,7 +71,13 @@ async fn the_sandbox_is_seeded_moves_its_clock_and_leaves_nothing_behind() {
     let mut sandbox = Sandbox::start();
     assert_eq!(sandbox.directories(), 1);
     let admin = sandbox.client(&sandbox.said["admin"]).await;
-    assert_eq!(admin.get("/readyz").await.ok(), json!({ "database": true, "migrations": true, "workers": true }));
+    assert_eq!(
+        admin.get("/readyz").await.ok(),
+        json!({ "database": true, "migrations": true, "workers": true })
+    );
+    assert_eq!(admin.get("/v1/openapi.json").await.ok(), postroom::api::document().unwrap());
+    let swagger = reqwest::get(sandbox.said["swagger_url"].as_str().unwrap()).await.unwrap();
+    assert!(swagger.text().await.unwrap().contains("swagger-ui"));
 
     let items = admin.get("/v1/work-items").await.ok();
     assert_eq!(items["items"].as_array().unwrap().len(), 7);
@@ -89,7 +93,9 @@ async fn the_sandbox_is_seeded_moves_its_clock_and_leaves_nothing_behind() {
     assert!(instant(&after).since(instant(&before)).as_secs() >= 300);
     admin.post("/v1/sandbox/clock/advance", json!({ "seconds": 0 })).await.problem(422, "validation_failed");
 
-    assert!(Command::new("kill").args(["-TERM", &sandbox.child.id().to_string()]).status().unwrap().success());
+    assert!(
+        Command::new("kill").args(["-TERM", &sandbox.child.id().to_string()]).status().unwrap().success()
+    );
     assert!(sandbox.child.wait().unwrap().success());
     assert_eq!(sandbox.directories(), 0);
 }
@@ -110,7 +116,9 @@ fn the_collection_has_every_operation_by_its_name() {
     let collection: Value = serde_json::from_str(collection).unwrap();
     let mut names = Vec::new();
     collect_names(&collection["item"], &mut names);
-    for operation in document["paths"].as_object().unwrap().values().flat_map(|item| item.as_object().unwrap().values()) {
+    for operation in
+        document["paths"].as_object().unwrap().values().flat_map(|item| item.as_object().unwrap().values())
+    {
         let id = operation["operationId"].as_str().unwrap();
         assert!(names.contains(&id), "the Postman collection has no request {id}");
     }
