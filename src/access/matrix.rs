@@ -194,6 +194,9 @@ pub const MATRIX: &[(&str, Access)] = &[
     ("get_message", Roles(STAFF, "conversations:read")),
     ("get_message_raw", Roles(STAFF, "conversations:read")),
     ("get_message_attachment", Roles(STAFF, "conversations:read")),
+    // sandbox
+    ("get_sandbox_clock", Roles(STAFF, "sandbox:read")),
+    ("advance_sandbox_clock", Roles(ADMIN, "sandbox:write")),
 ];
 
 impl Access {
