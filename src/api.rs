@@ -30,7 +30,7 @@ use crate::{
         observe::observe,
         problem::{Code, Problem},
     },
-    inbound, outgoing, queues, scripts, service, templates, work,
+    inbound, outgoing, queues, sandbox, scripts, service, templates, work,
 };
 
 /// Adds every operation of every feature.
@@ -58,7 +58,8 @@ fn mount(config: &mut ServiceConfig<'_>) {
                 .configure(conversations::api::mount)
                 .configure(conversations::messages::mount)
                 .configure(conversations::source::mount)
-                .configure(work::api::mount);
+                .configure(work::api::mount)
+                .configure(sandbox::clock::mount);
         },
     ));
 }

@@ -28,6 +28,7 @@ pub mod outgoing;
 pub mod queues;
 pub mod raw;
 pub mod receipts;
+pub mod sandbox;
 pub mod scripts;
 pub mod secret;
 pub mod service;

@@ -1,6 +1,11 @@
 //! The command line of Postroom.
 
-use std::{io::Write, net::TcpListener, path::PathBuf, process::ExitCode};
+use std::{
+    io::Write,
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
@@ -9,8 +14,8 @@ use postroom::{
     api,
     app::{App, migrate},
     clock::Clock,
-    config::Config,
-    telemetry,
+    config::{Config, Log, LogFormat},
+    sandbox, telemetry,
 };
 
 /// The e-mail and SMS side of a contact centre, as a REST service.
@@ -28,6 +33,18 @@ struct Arguments {
 enum Command {
     /// Run the service.
     Serve,
+    /// Run the whole service on sample data in a temporary directory; nothing is sent, nothing is kept.
+    Sandbox {
+        /// Where to listen; 127.0.0.1:8080, or a free port when that is taken, if left out.
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        listen: Option<SocketAddr>,
+        /// Print address and logins as one line of JSON.
+        #[arg(long)]
+        json: bool,
+        /// What to log to standard error.
+        #[arg(long, value_name = "FILTER", default_value = "warn")]
+        log_level: String,
+    },
     /// Bring the database up to date and end.
     Migrate,
     /// Print the OpenAPI document.
@@ -60,13 +77,15 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     if let Command::Openapi = arguments.command {
         return print(&serde_json::to_string_pretty(&api::document()?)?);
     }
+    if let Command::Sandbox { listen, json, log_level } = arguments.command {
+        return sandbox(listen, json, log_level);
+    }
     let config = Config::load(arguments.config)?;
     if let Command::CheckConfig = arguments.command {
         return print(&serde_json::to_string_pretty(&config)?);
     }
     telemetry::start_logs(&config.log).context("log.level")?;
-    // A provider that was installed before is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    install_tls();
     actix_web::rt::System::new().block_on(async move {
         match arguments.command {
             Command::Migrate => {
@@ -80,6 +99,17 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             _ => serve(config).await,
         }
     })
+}
+
+fn install_tls() {
+    // A provider that was installed before is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+fn sandbox(listen: Option<SocketAddr>, json: bool, level: String) -> anyhow::Result<ExitCode> {
+    telemetry::start_logs(&Log { level, format: LogFormat::Text }).context("--log-level")?;
+    install_tls();
+    actix_web::rt::System::new().block_on(sandbox::run(listen, json))
 }
 
 async fn serve(config: Config) -> anyhow::Result<ExitCode> {

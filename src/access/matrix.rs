@@ -71,6 +71,8 @@ pub const MATRIX: &[(&str, Access)] = &[
     ("set_agent_state", Roles(STAFF, "agents:write")),
     ("list_queues", Roles(STAFF, "routing:read")),
     ("get_queue", Roles(STAFF, "routing:read")),
+    ("list_queue_items", Roles(SUPERVISOR, "work:read")),
+    ("get_queue_stats", Roles(STAFF, "routing:read")),
     ("create_queue", Roles(SUPERVISOR, "routing:write")),
     ("update_queue", Roles(SUPERVISOR, "routing:write")),
     ("delete_queue", Roles(SUPERVISOR, "routing:write")),
@@ -192,6 +194,9 @@ pub const MATRIX: &[(&str, Access)] = &[
     ("get_message", Roles(STAFF, "conversations:read")),
     ("get_message_raw", Roles(STAFF, "conversations:read")),
     ("get_message_attachment", Roles(STAFF, "conversations:read")),
+    // sandbox
+    ("get_sandbox_clock", Roles(STAFF, "sandbox:read")),
+    ("advance_sandbox_clock", Roles(ADMIN, "sandbox:write")),
 ];
 
 impl Access {

@@ -31,6 +31,7 @@ mod poll_real;
 mod process;
 mod queues;
 mod receipts;
+mod sandbox;
 mod scripts;
 mod support;
 mod templates;
