@@ -30,6 +30,11 @@ token=$(curl -sS --fail-with-body --max-time 20 "$POSTROOM_URL/v1/auth/token" \
     --data-urlencode "password=$POSTROOM_ADMIN_PASSWORD" |
     python3 -c 'import json, sys; print(json.load(sys.stdin)["access_token"])')
 
+# The hooks keep this user from resetting its own password, demoting or deleting itself.
+POSTROOM_SELF_ID=$(curl -sS --fail-with-body --max-time 20 -H "Authorization: Bearer $token" "$POSTROOM_URL/v1/auth/me" |
+    python3 -c 'import json, sys; print(json.load(sys.stdin)["id"])')
+export POSTROOM_SELF_ID
+
 export NO_COLOR=1 PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=tools
 status=0
 timeout --kill-after=10 "$LIMIT_S" .venv/bin/st --config-file tools/schemathesis.toml run "$POSTROOM_URL/v1/openapi.json" \

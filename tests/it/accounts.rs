@@ -146,7 +146,7 @@ on_both! {
             refused(action).await;
         }
         assert_eq!(act(&admin, id, "activate").await["allowed_actions"], json!(["check", "pause", "disable", "poll", "backfill"]));
-        assert_eq!(row(&app, id).await.due_at.is_some(), true);
+        assert!(row(&app, id).await.due_at.is_some());
         assert_eq!(act(&admin, id, "poll").await["state"], "active");
         assert!(row(&app, id).await.poll_requested);
         assert_eq!(act(&admin, id, "pause").await["state"], "paused");

@@ -30,7 +30,7 @@ async fn read(client: &Client, path: &str, last_id: Option<i64>, count: usize) -
     assert_eq!(answer.status(), 200);
     let (mut bytes, mut text, mut found) = (answer.bytes_stream(), String::new(), Vec::new());
     while found.len() < count {
-        text.push_str(&String::from_utf8(bytes.next().await.unwrap().unwrap().to_vec()).unwrap());
+        text.push_str(std::str::from_utf8(&bytes.next().await.unwrap().unwrap()).unwrap());
         while let Some((block, rest)) =
             text.split_once("\n\n").map(|(block, rest)| (block.to_owned(), rest.to_owned()))
         {

@@ -6,6 +6,8 @@ use postroom::api;
 use regex::Regex;
 use serde_json::{Value, json};
 
+use crate::on_both;
+
 fn operations(document: &Value) -> Vec<(String, &Value)> {
     let mut found = Vec::new();
     for (path, item) in document["paths"].as_object().unwrap() {
@@ -21,6 +23,15 @@ fn the_committed_document_is_the_generated_one() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi/openapi.json");
     let committed: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
     assert!(committed == api::document().unwrap(), "openapi/openapi.json is out of date: run `make openapi`");
+}
+
+on_both! {
+    async fn the_service_itself_serves_the_document_and_a_page_that_shows_it(app) {
+        let anybody = app.anonymous();
+        assert!(anybody.get("/v1/openapi.json").await.ok() == api::document().unwrap());
+        let page = anybody.request(reqwest::Method::GET, "/swagger-ui/").send().await.unwrap();
+        assert_eq!(page.status(), 200);
+    }
 }
 
 #[test]
@@ -94,6 +105,33 @@ fn check(schema: &Value, place: &str, components: &Value, checked: &mut usize, w
 }
 
 #[test]
+fn no_schema_asks_for_two_types_at_once() {
+    let document = api::document().unwrap();
+    let mut wrong = Vec::new();
+    contradictions(&document["components"]["schemas"], "", &mut wrong);
+    assert!(wrong.is_empty(), "no value can fit:\n{}", wrong.join("\n"));
+}
+
+fn contradictions(schema: &Value, place: &str, wrong: &mut Vec<String>) {
+    if let Some(parts) = schema["allOf"].as_array() {
+        let mut kinds: Vec<_> = parts.iter().filter_map(|part| part["type"].as_str()).collect();
+        kinds.dedup();
+        if kinds.len() > 1 {
+            wrong.push(format!("{place}: {kinds:?}"));
+        }
+    }
+    match schema {
+        Value::Object(members) => {
+            for (name, inner) in members {
+                contradictions(inner, &format!("{place}/{name}"), wrong);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|inner| contradictions(inner, place, wrong)),
+        _ => {}
+    }
+}
+
+#[test]
 fn every_reference_leads_somewhere() {
     let document = api::document().unwrap();
     let text = document.to_string();
@@ -108,7 +146,7 @@ fn every_body_is_bounded() {
     let mut wrong = Vec::new();
     for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
         if name.ends_with("Create") || name.ends_with("Patch") || name.ends_with("Change") {
-            unbounded(schema, &format!("{name}"), &mut wrong);
+            unbounded(schema, name, &mut wrong);
         }
     }
     assert!(wrong.is_empty(), "unbounded:\n{}", wrong.join("\n"));

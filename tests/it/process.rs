@@ -29,18 +29,19 @@ struct Service {
 
 impl Service {
     fn start(command: &mut Command) -> Self {
-        let mut child = command.arg("serve").stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let child = command.arg("serve").stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut service = Self { child, url: String::new() };
+        let mut log = BufReader::new(service.child.stderr.take().unwrap());
         let mut seen = String::new();
         loop {
             let mut line = String::new();
             assert!(log.read_line(&mut line).unwrap() > 0, "the service ended before it listened:\n{seen}");
             seen.push_str(&line);
             if let Some((_, url)) = line.split_once("listening url=") {
-                let url = url.trim().trim_matches('"').to_owned();
+                service.url = url.trim().trim_matches('"').to_owned();
                 // The pipe must be read on, or the service would block on its log.
                 std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-                return Self { child, url };
+                return service;
             }
         }
     }

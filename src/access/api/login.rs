@@ -39,7 +39,7 @@ use crate::{
 #[derive(Deserialize, ToSchema)]
 pub struct TokenRequest {
     /// `password`, `refresh_token` or `client_credentials`.
-    #[schema(max_length = 100, examples("password"))]
+    #[schema(min_length = 1, max_length = 100, examples("password"))]
     grant_type: String,
     /// The login name, for `password`.
     #[schema(max_length = 100, examples("anna"))]
@@ -85,7 +85,7 @@ pub struct TokenAnswer {
 #[derive(Deserialize, ToSchema)]
 pub struct RevocationRequest {
     /// The refresh token.
-    #[schema(max_length = 4000)]
+    #[schema(min_length = 1, max_length = 4000)]
     token: String,
     /// What kind of token it is; not needed.
     #[serde(rename = "token_type_hint")]
