@@ -6,7 +6,8 @@ use std::{
 };
 
 use sea_orm::{
-    ActiveModelTrait, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, InsertMany, IntoActiveModel, QueryFilter,
+    ActiveModelTrait, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, InsertMany, IntoActiveModel,
+    QueryFilter,
 };
 use serde_json::json;
 
@@ -238,7 +239,10 @@ where
     statements
 }
 
-async fn run<A: ActiveModelTrait>(tx: &DatabaseTransaction, statements: Vec<InsertMany<A>>) -> Result<(), DbErr> {
+async fn run<A: ActiveModelTrait>(
+    tx: &DatabaseTransaction,
+    statements: Vec<InsertMany<A>>,
+) -> Result<(), DbErr> {
     for statement in statements {
         statement.exec_without_returning(tx).await?;
     }
