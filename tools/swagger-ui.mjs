@@ -61,7 +61,7 @@ async function authorize(page, user, password) {
 }
 
 // Runs one operation through "Try it out" and gives what the page shows: { status, body }.
-async function execute(page, operationId, { parameters = {}, body } = {}) {
+async function execute(page, operationId, { parameters = {}, body, file } = {}) {
   const block = page.locator(`.opblock[id$="-${operationId}"]`);
   check(await block.count() === 1, `the page has ${await block.count()} operations called ${operationId}`);
   if (!(await block.evaluate((node) => node.classList.contains('is-open')))) {
@@ -72,6 +72,11 @@ async function execute(page, operationId, { parameters = {}, body } = {}) {
     await block.locator(`tr[data-param-name="${name}"] input`).fill(value);
   }
   if (body !== undefined) await block.locator('.body-param__text').fill(body);
+  if (file !== undefined) {
+    const buffer = Buffer.from(file);
+    await block.locator('.opblock-section-request-body input[type=file]')
+      .setInputFiles({ name: 'mail.eml', mimeType: 'message/rfc822', buffer });
+  }
   await block.locator('button.execute').click();
   const live = block.locator('.live-responses-table');
   await live.locator('.response-col_status').last().waitFor();
@@ -97,7 +102,7 @@ async function walk(page) {
   check(queue, 'there is no queue');
   const account = await run('createAccount', { body: JSON.stringify(newAccount(name, queue), null, 2) }, STATUS_OF_CREATED);
   if (account.state === 'draft') await run('activateAccount', { parameters: { id: account.id } });
-  await run('pushMessage', { parameters: { id: account.id }, body: newMail(name, subject) }, STATUS_OF_CREATED);
+  await run('pushMessage', { parameters: { id: account.id }, file: newMail(name, subject) }, STATUS_OF_CREATED);
   const items = await execute(page, OPERATIONS.listWorkItems, { parameters: { queue_id: queue.id, account_id: account.id } });
   check(items.status === 200 && items.text.includes(subject), `the mail "${subject}" is not in the queue: ${items.text}`);
   return items.block;
