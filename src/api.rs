@@ -74,7 +74,7 @@ pub fn serve(
     metrics: PrometheusHandle,
 ) -> anyhow::Result<Server> {
     let document = document()?;
-    let contract = Data::new(Contract::new(&document));
+    let contract = Data::new(Contract::new(&document::whole()?));
     let (app_data, running, metrics) =
         (Data::new(app.clone()), Data::new(Running::default()), Data::new(metrics));
     let sealer = Data::new(app.sealer.clone());
@@ -97,7 +97,7 @@ pub fn serve(
             .app_data(sealer.clone())
             .app_data(limit)
             .app_data(parameters)
-            // Before the scope `/v1`, which would answer for the document's path.
+            // Before the scope `/v1`, which would answer 404 for the document's path below it.
             .service(swagger)
             .into_utoipa_app()
             .configure(mount)

@@ -165,13 +165,10 @@ pub async fn migrate(config: &Config) -> anyhow::Result<()> {
         Db::connect_writer(&config.database).await.context("database.url: the database cannot be opened")?;
     let known: Vec<String> =
         Migrator::migrations().iter().map(|migration| migration.name().to_owned()).collect();
-    if let Ok(applied) = Migrator::get_migration_models(&db).await {
-        if let Some(newer) = applied.iter().find(|model| !known.contains(&model.version)) {
-            anyhow::bail!(
-                "the database holds migration {} of a newer version of this program",
-                newer.version
-            );
-        }
+    if let Ok(applied) = Migrator::get_migration_models(&db).await
+        && let Some(newer) = applied.iter().find(|model| !known.contains(&model.version))
+    {
+        anyhow::bail!("the database holds migration {} of a newer version of this program", newer.version);
     }
     Migrator::up(&db, None).await.context("a migration failed")?;
     db.close().await?;

@@ -296,15 +296,14 @@ fn explain(error: &figment::Error) -> ConfigError {
     let mut key = error.path.join(".");
     if let figment::error::Kind::UnknownField(field, _)
     | figment::error::Kind::MissingField(std::borrow::Cow::Owned(field)) = &error.kind
+        && !key.ends_with(field.as_str())
     {
-        if !key.ends_with(field.as_str()) {
-            key = [key.as_str(), field]
-                .iter()
-                .filter(|part| !part.is_empty())
-                .copied()
-                .collect::<Vec<_>>()
-                .join(".");
-        }
+        key = [key.as_str(), field]
+            .iter()
+            .filter(|part| !part.is_empty())
+            .copied()
+            .collect::<Vec<_>>()
+            .join(".");
     }
     ConfigError::Key {
         key,

@@ -71,6 +71,8 @@ pub const MATRIX: &[(&str, Access)] = &[
     ("set_agent_state", Roles(STAFF, "agents:write")),
     ("list_queues", Roles(STAFF, "routing:read")),
     ("get_queue", Roles(STAFF, "routing:read")),
+    ("list_queue_items", Roles(SUPERVISOR, "work:read")),
+    ("get_queue_stats", Roles(STAFF, "routing:read")),
     ("create_queue", Roles(SUPERVISOR, "routing:write")),
     ("update_queue", Roles(SUPERVISOR, "routing:write")),
     ("delete_queue", Roles(SUPERVISOR, "routing:write")),

@@ -153,9 +153,8 @@ pub struct WorkItemForward {
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DraftContent {
-    /// How it will be sent.
+    /// How it will be sent; as a reply when left out.
     #[serde(default = "reply")]
-    #[schema(inline, default = "reply")]
     pub kind: Way,
     /// The message that is answered.
     #[serde(default)]

@@ -1,5 +1,7 @@
 //! The OpenAPI document: collected from the handlers, completed with what holds for every operation.
 
+use std::collections::BTreeSet;
+
 use actix_web::App as ActixApp;
 use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
@@ -47,6 +49,16 @@ struct Base;
 /// # Errors
 /// When an operation is missing in the role matrix, or the document cannot be written.
 pub fn document() -> anyhow::Result<Value> {
+    let mut document = whole()?;
+    drop_unused_schemas(&mut document);
+    Ok(document)
+}
+
+/// The document with the schemas that only the service itself uses: the writable forms that a patch must result in.
+///
+/// # Errors
+/// As [`document`].
+pub(super) fn whole() -> anyhow::Result<Value> {
     let (_, collected) =
         ActixApp::new().into_utoipa_app().openapi(Base::openapi()).configure(super::mount).split_for_parts();
     let mut document = serde_json::to_value(collected)?;
@@ -66,7 +78,8 @@ fn complete(path: &str, method: &str, operation: &mut Value) -> anyhow::Result<(
     let id = operation["operationId"].as_str().unwrap_or_default().to_owned();
     let access =
         Access::of(&id).ok_or_else(|| anyhow::anyhow!("operation {id} is missing in the role matrix"))?;
-    let mut answers = vec!["500", "503"];
+    // Every operation refuses a query parameter that it does not know.
+    let mut answers = vec!["400", "500", "503"];
     operation["security"] = match access {
         Access::Public => json!([]),
         _ => {
@@ -76,13 +89,10 @@ fn complete(path: &str, method: &str, operation: &mut Value) -> anyhow::Result<(
         }
     };
     if path.contains('{') {
-        answers.extend(["400", "404"]);
-    }
-    if operation["parameters"].as_array().is_some_and(|list| list.iter().any(|one| one["in"] == "query")) {
-        answers.push("400");
+        answers.push("404");
     }
     if operation.get("requestBody").is_some() {
-        answers.extend(["400", "413", "415", "422"]);
+        answers.extend(["413", "415", "422"]);
     }
     match method {
         "post" => {
@@ -157,6 +167,29 @@ fn add_patch_schemas(document: &mut Value) {
         })
         .collect();
     schemas.extend(patches);
+}
+
+/// Leaves out the schemas that no operation leads to.
+fn drop_unused_schemas(document: &mut Value) {
+    let mut used = BTreeSet::new();
+    let mut ahead = vec![&document["paths"], &document["components"]["responses"]];
+    while let Some(value) = ahead.pop() {
+        match value {
+            Value::Object(members) => ahead.extend(members.values()),
+            Value::Array(items) => ahead.extend(items),
+            Value::String(text) => {
+                if let Some(name) = text.strip_prefix("#/components/schemas/")
+                    && used.insert(name.to_owned())
+                {
+                    ahead.push(&document["components"]["schemas"][name]);
+                }
+            }
+            _ => {}
+        }
+    }
+    if let Some(schemas) = document["components"]["schemas"].as_object_mut() {
+        schemas.retain(|name, _| used.contains(name));
+    }
 }
 
 fn add_security_schemes(document: &mut Value) {

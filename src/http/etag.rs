@@ -23,7 +23,7 @@ impl IfMatch {
     pub fn check(&self, version: i64) -> Result<(), Problem> {
         let current = etag(version);
         match &self.0 {
-            Some(tags) if !tags.iter().any(|tag| *tag == current) => {
+            Some(tags) if !tags.contains(&current) => {
                 Err(Problem::new(Code::PreconditionFailed, format!("the current ETag is {current}")))
             }
             _ => Ok(()),

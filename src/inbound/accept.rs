@@ -49,12 +49,13 @@ async fn commit(
 ) -> Result<Accepted, DbErr> {
     let mut tries = 0;
     loop {
-        let done = async {
+        // On the heap, because every poller's future would carry it otherwise.
+        let done = Box::pin(async {
             let tx = app.db.begin().await?;
             let accepted = store(app, &tx, app.clock.now(), account, batch, marks).await?;
             tx.commit().await?;
             Ok(accepted)
-        };
+        });
         match done.await {
             Err(error) if is_transient(&error) && tries < RETRIES => tries += 1,
             done => return done,

@@ -176,7 +176,7 @@ pub struct TemplatePreview {
     /// The HTML, when the template has it.
     pub html: Option<String>,
     /// What the template reads and was not given; it is left out above.
-    #[schema(examples(json!(["account.display_name"])))]
+    #[schema(examples("account.display_name"))]
     pub missing: Vec<String>,
 }
 

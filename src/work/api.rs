@@ -11,7 +11,7 @@ use super::{
     entity::{WorkState, work_item},
     explain_api,
     journal::{Journal, holder},
-    offers_api,
+    offers_api, queue_api,
     roster::Roster,
     show::{WorkItem, WorkItemList},
 };
@@ -24,6 +24,7 @@ use crate::{
 /// Adds the operations.
 pub fn mount(config: &mut ServiceConfig<'_>) {
     config
+        .configure(queue_api::mount)
         .service(list_work_items)
         .service(claim_next_work_item)
         .service(get_work_item)

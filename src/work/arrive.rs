@@ -12,7 +12,7 @@ use super::{
     decline::{event_of, requeue_at_home},
     entity::{WorkState, work_item},
     journal::Journal,
-    receipts::{self, ReceiptWanted},
+    receipts::send_receipts,
     routing::{Routing, Subject},
     state,
     world::{Needs, World},
@@ -24,6 +24,7 @@ use crate::{
     conversations::entity::{Classification, ConversationState, conversation, message},
     events::NewEvent,
     id::{ConversationId, MessageId, WorkItemId},
+    receipts::{Limits, Receipt},
 };
 
 /// How many rows of items one insert carries: SQLite takes 32,766 parameters in a statement.
@@ -47,19 +48,19 @@ pub struct Arrival {
 /// # Errors
 /// Whatever the database says.
 pub async fn arrive(
-    _app: &App,
+    app: &App,
     tx: &DatabaseTransaction,
     now: Timestamp,
     arrivals: Vec<Arrival>,
 ) -> Result<(), DbErr> {
     let open = open_items(tx, &arrivals).await?;
-    let world = World::load(tx, now, needs(&arrivals)).await?;
+    let world = World::load(tx, now, needs(app, &arrivals)).await?;
     let mut batch = Batch { world, journal: Journal::new(now), receipts: Vec::new(), ..Batch::new(now) };
     batch.open = open;
     for arrival in arrivals {
         batch.take(tx, arrival).await?;
     }
-    batch.write(tx).await
+    batch.write(app, tx).await
 }
 
 async fn open_items(
@@ -88,13 +89,13 @@ async fn open_items(
     Ok(found)
 }
 
-fn needs(arrivals: &[Arrival]) -> Needs {
+fn needs<'a>(app: &App, arrivals: &'a [Arrival]) -> Needs<'a> {
     let mut accounts: HashMap<_, Arc<account::Model>> = HashMap::new();
-    let mut needs = Needs::default();
+    let mut needs = Needs { limits: Limits::from(&app.config.limits), ..Needs::default() };
     for arrival in arrivals {
         accounts.entry(arrival.account.id).or_insert_with(|| Arc::clone(&arrival.account));
         needs.last_agents.extend(arrival.conversation.last_agent_id);
-        needs.addresses.extend(arrival.message.from_address.as_deref().map(str::to_lowercase));
+        needs.messages.push(&arrival.message);
     }
     needs.accounts = accounts.into_values().collect();
     needs
@@ -110,7 +111,7 @@ struct Open {
 struct Batch {
     world: World,
     journal: Journal,
-    receipts: Vec<ReceiptWanted>,
+    receipts: Vec<Receipt>,
     open: HashMap<ConversationId, Open>,
     /// New items that are done already, or whose place in `open` another one took.
     done: Vec<work_item::Model>,
@@ -211,7 +212,7 @@ impl Batch {
         }
     }
 
-    async fn write(mut self, tx: &DatabaseTransaction) -> Result<(), DbErr> {
+    async fn write(mut self, app: &App, tx: &DatabaseTransaction) -> Result<(), DbErr> {
         let now = self.journal.now;
         let mut new = std::mem::take(&mut self.done);
         let discarded: Vec<ConversationId> = new.iter().map(|item| item.conversation_id).collect();
@@ -236,7 +237,7 @@ impl Batch {
         place(tx, &self.placed).await?;
         close(tx, &discarded, &mut self.journal).await?;
         self.journal.write(tx).await?;
-        receipts::hand_over(tx, now, self.receipts).await
+        send_receipts(app, tx, now, self.receipts).await
     }
 }
 

@@ -11,7 +11,6 @@ use super::{
     facts::facts,
     journal::{Journal, holder},
     lane::{Lane, SkillNeed},
-    receipts::ReceiptWanted,
     state,
     world::{Standpoint, World},
 };
@@ -20,6 +19,7 @@ use crate::{
     clock::Timestamp,
     conversations::entity::{conversation, message},
     id::{ClassId, QueueId, SkillId, TemplateId, UserId},
+    receipts::Receipt,
     scripts::{
         definition::StepId,
         evaluate::{Compiled, Progress, advance},
@@ -87,7 +87,7 @@ pub struct Routing<'a> {
     /// Where trace and events go.
     pub journal: &'a mut Journal,
     /// Automatic answers that are to go out.
-    pub receipts: &'a mut Vec<ReceiptWanted>,
+    pub receipts: &'a mut Vec<Receipt>,
 }
 
 impl Routing<'_> {
@@ -152,17 +152,19 @@ impl Routing<'_> {
             Effect::SetClass { class_id } => item.class_id = Some(ClassId(class_id)),
             Effect::SetPriority { priority } => item.priority = priority.into(),
             Effect::SendTemplate { template_id } => {
-                let Subject { account, conversation, message } = self.subject;
+                let Subject { account, message, .. } = self.subject;
                 let rule = template_id.to_string();
-                let address = message.from_address.as_deref().unwrap_or_default();
-                self.world.answered.borrow_mut().note(account.id, address, &rule);
-                self.receipts.push(ReceiptWanted {
+                let mut answered = self.world.answered.borrow_mut();
+                // The script was told that it may be sent; a message that asks twice gets one.
+                let Ok(to) = answered.may_send(message, &rule) else { return };
+                answered.note(account.id, &to, &rule);
+                self.receipts.push(Receipt {
                     account: Arc::clone(account),
-                    conversation: conversation.clone(),
                     message: message.clone(),
                     work_item_id: item.id,
-                    template_id: TemplateId(template_id),
+                    to,
                     rule,
+                    template_id: TemplateId(template_id),
                 });
             }
         }

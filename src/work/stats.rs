@@ -39,14 +39,14 @@ pub struct QueueStats {
     /// How many are snoozed.
     pub snoozed: i64,
     /// The service level of the last four hours; none when the queue has no target.
-    pub service_level: Option<ServiceLevel>,
+    pub service_level: Option<ServiceLevelReached>,
     /// The members of the groups that serve it.
     pub agents: AgentCounts,
 }
 
 /// How many items were taken in time.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
-pub struct ServiceLevel {
+pub struct ServiceLevelReached {
     /// Items are to be taken within so many seconds.
     pub target_s: i64,
     /// How many of a hundred are to be.
@@ -123,7 +123,7 @@ async fn service_level(
     db: &impl ConnectionTrait,
     queue: &queue::Model,
     now: Timestamp,
-) -> Result<Option<ServiceLevel>, DbErr> {
+) -> Result<Option<ServiceLevelReached>, DbErr> {
     let Some(target_s) = queue.service_level_target_s else { return Ok(None) };
     let target_ms = target_s.saturating_mul(1000);
     let sql = "SELECT COUNT(*), COUNT(CASE WHEN assigned_at - first_queued_at <= $3 THEN 1 END) FROM work_items \
@@ -149,7 +149,7 @@ async fn service_level(
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
     let percent = (counted > 0).then(|| (in_time as f64 * 1000.0 / counted as f64).round() / 10.0);
     let target_percent = queue.service_level_percent.unwrap_or(100);
-    Ok(Some(ServiceLevel { target_s, target_percent, in_time, counted, percent }))
+    Ok(Some(ServiceLevelReached { target_s, target_percent, in_time, counted, percent }))
 }
 
 async fn agents(db: &impl ConnectionTrait, queue: QueueId) -> Result<AgentCounts, DbErr> {

@@ -12,7 +12,7 @@ use super::{
     decline::{self, event_of, requeue_at_home},
     entity::{OfferState, Timer, WorkState, offer, work_item},
     journal::Journal,
-    receipts,
+    receipts::send_receipts,
     routing::{self, Routing, Subject},
     state,
     world::{Needs, World},
@@ -24,6 +24,7 @@ use crate::{
     conversations::entity::{conversation, message},
     id::{UserId, WorkItemId},
     lease::{Claimed, Leased},
+    receipts::Limits,
     workers::Step,
 };
 
@@ -117,7 +118,7 @@ pub async fn settle(app: &App, now: Timestamp, due: &[Claimed]) -> Result<(), Db
         elapse(&tx, &mut journal, &mut item).await?;
         state::save(&tx, &before, item, now).await?;
     }
-    route(&tx, &mut journal, to_route).await?;
+    route(app, &tx, &mut journal, to_route).await?;
     journal.write(&tx).await?;
     tx.commit().await
 }
@@ -177,6 +178,7 @@ async fn elapse(
 
 /// Runs the scripts of items on: after their time in a queue, after an agent got them, or again after a crash.
 async fn route(
+    app: &App,
     tx: &DatabaseTransaction,
     journal: &mut Journal,
     items: Vec<work_item::Model>,
@@ -185,7 +187,7 @@ async fn route(
         return Ok(());
     }
     let subjects = subjects(tx, &items).await?;
-    let world = World::load(tx, journal.now, needs(&items, &subjects)).await?;
+    let world = World::load(tx, journal.now, needs(app, &items, &subjects)).await?;
     let mut wanted = Vec::new();
     for before in items {
         let Some(subject) = subjects.get(&before.id) else { continue };
@@ -204,7 +206,7 @@ async fn route(
         }
         state::save(tx, &before, item, journal.now).await?;
     }
-    receipts::hand_over(tx, journal.now, wanted).await
+    send_receipts(app, tx, journal.now, wanted).await
 }
 
 /// An item that waited for too long and whose script has no way on for that goes to the fallback queue, or stays.
@@ -260,16 +262,16 @@ async fn subjects(
     Ok(items.iter().filter_map(|item| Some((item.id, subject(item)?))).collect())
 }
 
-fn needs(items: &[work_item::Model], subjects: &HashMap<WorkItemId, Subject>) -> Needs {
+fn needs<'a>(app: &App, items: &[work_item::Model], subjects: &'a HashMap<WorkItemId, Subject>) -> Needs<'a> {
     let mut accounts: HashMap<_, _> = HashMap::new();
     for subject in subjects.values() {
         accounts.insert(subject.account.id, Arc::clone(&subject.account));
     }
-    let addresses = subjects.values().filter_map(|subject| subject.message.from_address.as_deref());
     Needs {
         accounts: accounts.into_values().collect(),
         versions: items.iter().filter_map(|item| item.script_version_id).collect(),
         last_agents: items.iter().filter_map(|item| item.last_agent_id).collect(),
-        addresses: addresses.map(str::to_lowercase).collect(),
+        messages: subjects.values().map(|subject| &subject.message).collect(),
+        limits: Limits::from(&app.config.limits),
     }
 }

@@ -14,7 +14,6 @@ use uuid::Uuid;
 
 use super::{
     entity::{WorkState, work_item},
-    receipts::{Answered, may_auto_answer},
     roster::{Roster, served},
     rules::Served,
 };
@@ -23,8 +22,9 @@ use crate::{
     agents::entity::AgentState,
     clock::Timestamp,
     conversations::entity::message,
-    id::{AccountId, QueueId, ScriptId, ScriptVersionId, UserId},
+    id::{QueueId, ScriptId, ScriptVersionId, UserId},
     queues::entity::{QueueState as State, queue},
+    receipts::{Answered, Limits},
     scripts::{
         calendar::Calendar,
         definition::Definition,
@@ -42,15 +42,17 @@ const MAX_COMPILED: usize = 256;
 
 /// What a batch of items needs.
 #[derive(Debug, Default)]
-pub struct Needs {
+pub struct Needs<'a> {
     /// The accounts of the items.
     pub accounts: Vec<Arc<account::Model>>,
     /// The versions that items under way stay on.
     pub versions: Vec<ScriptVersionId>,
     /// The agents who had the conversations before.
     pub last_agents: Vec<UserId>,
-    /// The senders' addresses, in lower case.
-    pub addresses: Vec<String>,
+    /// The messages that may get an automatic answer.
+    pub messages: Vec<&'a message::Model>,
+    /// How many automatic answers are enough.
+    pub limits: Limits,
 }
 
 /// The world as one batch of runs sees it.
@@ -76,7 +78,7 @@ impl World {
     ///
     /// # Errors
     /// Whatever the database says.
-    pub async fn load(db: &impl ConnectionTrait, now: Timestamp, needs: Needs) -> Result<Self, DbErr> {
+    pub async fn load(db: &impl ConnectionTrait, now: Timestamp, needs: Needs<'_>) -> Result<Self, DbErr> {
         let mut world = Self::default();
         world.load_scripts(db, &needs).await?;
         let mut mentions = Mentions::default();
@@ -101,9 +103,7 @@ impl World {
             world.roster.agents.extend(Roster::of(db, &missing).await?.agents);
         }
         if mentions.templates {
-            let accounts: HashSet<AccountId> = needs.accounts.iter().map(|account| account.id).collect();
-            let accounts: Vec<AccountId> = accounts.into_iter().collect();
-            world.answered = Answered::load(db, now, &accounts, &needs.addresses).await?.into();
+            world.answered = Answered::load(db, needs.limits, now, &needs.messages).await?.into();
         }
         Ok(world)
     }
@@ -128,7 +128,7 @@ impl World {
         }
     }
 
-    async fn load_scripts(&mut self, db: &impl ConnectionTrait, needs: &Needs) -> Result<(), DbErr> {
+    async fn load_scripts(&mut self, db: &impl ConnectionTrait, needs: &Needs<'_>) -> Result<(), DbErr> {
         let sql = "SELECT id, active_version_id, is_default FROM scripts WHERE active_version_id IS NOT NULL";
         for row in db.query_all_raw(Statement::from_string(db.get_database_backend(), sql)).await? {
             let version = ScriptVersionId(row.try_get_by_index(1)?);
@@ -302,9 +302,9 @@ impl Host for Standpoint<'_> {
 
     fn may_send_template(&self, id: Uuid) -> SendAnswer {
         let answered = self.world.answered.borrow();
-        match may_auto_answer(self.account, self.message, &id.to_string(), &answered) {
-            Ok(()) => SendAnswer::Send,
-            Err(reason) => SendAnswer::Refuse(reason.to_owned()),
+        match answered.may_send(self.message, &id.to_string()) {
+            Ok(_) => SendAnswer::Send,
+            Err(reason) => SendAnswer::Refuse(reason.to_string()),
         }
     }
 }

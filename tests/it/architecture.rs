@@ -10,8 +10,10 @@ use postroom::FEATURE_EDGES;
 use regex::Regex;
 
 /// What every feature may use.
-const BASE: &[&str] =
-    &["app", "clock", "config", "db", "http", "id", "lease", "mail", "raw", "secret", "shutdown", "workers"];
+const BASE: &[&str] = &[
+    "app", "clock", "config", "db", "http", "id", "instance", "language", "lease", "mail", "raw", "secret",
+    "shutdown", "workers",
+];
 /// Features that every other feature may call.
 const OPEN_TO_ALL: &[&str] = &["access", "events"];
 /// What may call everything.
@@ -90,7 +92,7 @@ fn allowed(module: &str, used: &str) -> bool {
     match edges.get(module) {
         Some(may) => BASE.contains(&used) || OPEN_TO_ALL.contains(&used) || may.contains(&used),
         None if TOP.contains(&module) || module == "service" => true,
-        None if module == "http" => ["app", "clock", "db", "id"].contains(&used),
+        None if module == "http" => ["app", "clock", "db", "id", "secret"].contains(&used),
         None if module == "mail" => ["clock"].contains(&used),
         None => !edges.contains_key(used) && used != "api",
     }

@@ -54,7 +54,7 @@ on_both! {
         anna.client.post(&format!("{path}/release"), json!({})).await.problem(409, "invalid_state");
         let trace = anna.client.get(&format!("{path}/trace")).await.ok();
         let kinds: Vec<&str> = trace["items"].as_array().unwrap().iter().map(|one| one["kind"].as_str().unwrap()).collect();
-        assert_eq!(kinds, ["state", "offer", "offer", "state", "state"]);
+        assert_eq!(kinds, ["script_step", "state", "offer", "offer", "state", "state"]);
         floor.check().await;
     }
 

@@ -35,7 +35,7 @@ pub struct ApiKey {
     #[schema(examples("prk_9fQ2"))]
     pub hint: String,
     /// What it may do.
-    #[schema(examples(json!(["routing:read"])))]
+    #[schema(examples("routing:read"))]
     pub scopes: Vec<String>,
     /// Until when it is accepted.
     pub expires_at: Option<Timestamp>,

@@ -28,7 +28,7 @@ pub struct Me {
     /// The role.
     role: Role,
     /// The scopes of which the caller may call at least one operation.
-    #[schema(examples(json!(["routing:read", "work:read"])))]
+    #[schema(examples("routing:read"))]
     scopes: Vec<String>,
     /// The user; none for API keys.
     user: Option<User>,
