@@ -58,10 +58,12 @@ impl Leased {
         let Self { table, key, order_by } = self;
         let backend = tx.get_database_backend();
         let skip = if backend == DbBackend::Postgres { "FOR UPDATE SKIP LOCKED" } else { "" };
+        // Materialised, because PostgreSQL may run a plain subquery with LIMIT once per row and take too many.
         let sql = format!(
-            "UPDATE {table} SET lease_until = $1, attempts = attempts + 1 WHERE {key} IN \
-             (SELECT {key} FROM {table} WHERE due_at <= $2 AND lease_until <= $2 \
-              ORDER BY {order_by} LIMIT {limit} {skip}) RETURNING {key}, attempts"
+            "WITH due AS MATERIALIZED (SELECT {key} FROM {table} WHERE due_at <= $2 AND lease_until <= $2 \
+              ORDER BY {order_by} LIMIT {limit} {skip}) \
+             UPDATE {table} SET lease_until = $1, attempts = attempts + 1 \
+             WHERE {key} IN (SELECT {key} FROM due) RETURNING {key}, attempts"
         );
         let values = [now.plus_s(lease_s).as_millis().into(), now.as_millis().into()];
         let rows = tx.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
