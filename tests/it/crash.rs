@@ -80,6 +80,7 @@ struct Attack {
 }
 
 /// When a process is killed: after so many further mails …
+#[derive(Clone, Copy, Debug)]
 enum Moment {
     /// … were put into the mailboxes.
     Delivered(usize),
@@ -137,6 +138,7 @@ impl Attack {
             Moment::Delivered(count) => drop(delivered.wait_for(|done| *done >= count).await),
             Moment::Taken(count) => self.read_until(self.taken.len() + count).await,
         }
+        println!("killed at {moment:?}, with {} mails known to be taken in", self.taken.len());
         let victim = self.rng.random_range(0..self.replicas.len());
         self.replicas.remove(victim).kill();
         // Who else is there loses its leases, too, as one that was stopped for longer than they last.

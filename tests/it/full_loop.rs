@@ -121,7 +121,7 @@ impl Agent {
         Self { client, events }
     }
 
-    /// Waits for an offer, prints how long it took, and gives its work item.
+    /// Waits for an offer, prints how long it took, and gives it with its work item.
     async fn offered(&mut self, since: Instant, way: &str) -> Value {
         let event = self.events.wait("offer.created").await;
         let took = since.elapsed();
@@ -210,9 +210,17 @@ async fn the_job_runs(backend: Backend) {
     assert_is_answer(&mail, &sent, "q2@customers.test", "We look into it.");
 
     // Mail without a past goes to the one who has been idle for longest.
+    let mut watcher = ImapReader::open(&centre.stack, &centre.address).await;
+    let watching = tokio::spawn(async move {
+        watcher.wait_for(3).await;
+        Instant::now()
+    });
     let wrote =
         centre.write(LMTP, "Message-ID: <q3@customers.test>\r\nSubject: Another order", "Hello").await;
     let offer = ben.offered(wrote, "Dovecot").await;
+    // Dovecot itself waits before it tells.
+    let told = watching.await.unwrap().saturating_duration_since(wrote);
+    println!("another idling client was told after {} ms", told.as_millis());
     assert_ne!(offer["work_item"]["conversation_id"], item["conversation_id"]);
 }
 
