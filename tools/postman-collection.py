@@ -322,6 +322,14 @@ def simple(noun, plural):
             delete(noun, f"new_{noun}_id")]
 
 
+def queues():
+    return [
+        *simple("queue", "queues"),
+        request("list_queue_items", path={"id": "{{queue_id}}"}, test=[("a page", "Array.isArray(body.items)")]),
+        request("get_queue_stats", path={"id": "{{queue_id}}"}),
+    ]
+
+
 def agents():
     one = {"id": "{{agent_id}}"}
     return [
@@ -469,8 +477,8 @@ def collection():
     tags = [
         ("service", service()), ("access", access()), ("accounts", accounts()), ("scripts", scripts()),
         ("templates", templates()), ("classes", simple("class", "classes")), ("skills", simple("skill", "skills")),
-        ("agent groups", simple("agent_group", "agent_groups")), ("agents", agents()), ("queues", simple("queue", "queues")),
-        ("offers", offers()), ("work items", [*work_items()]), ("messages", messages()), ("outgoing server", outgoing()),
+        ("agent groups", simple("agent_group", "agent_groups")), ("agents", agents()), ("queues", queues()),
+        ("offers", offers()), ("work items", work_items()), ("messages", messages()), ("outgoing server", outgoing()),
         ("conversations", conversations()), ("work items, to the end", work_items_end()), ("events", events()),
         ("sandbox", sandbox()),
     ]

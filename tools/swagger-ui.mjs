@@ -13,7 +13,7 @@ const OPERATIONS = {
   activateAccount: 'activate_account',
   pushMessage: 'push_message',
   listQueues: 'list_queues',
-  listWorkItems: 'list_work_items',
+  listQueueItems: 'list_queue_items',
 };
 const STATUS_OF_CREATED = [200, 201, 202];
 const newAccount = (name, queue) => ({
@@ -103,7 +103,7 @@ async function walk(page) {
   const account = await run('createAccount', { body: JSON.stringify(newAccount(name, queue), null, 2) }, STATUS_OF_CREATED);
   if (account.state === 'draft') await run('activateAccount', { parameters: { id: account.id } });
   await run('pushMessage', { parameters: { id: account.id }, file: newMail(name, subject) }, STATUS_OF_CREATED);
-  const items = await execute(page, OPERATIONS.listWorkItems, { parameters: { queue_id: queue.id, account_id: account.id } });
+  const items = await execute(page, OPERATIONS.listQueueItems, { parameters: { id: queue.id } });
   check(items.status === 200 && items.text.includes(subject), `the mail "${subject}" is not in the queue: ${items.text}`);
   return items.block;
 }
@@ -130,7 +130,7 @@ async function main() {
     await page.locator('.opblock').first().waitFor();
     await authorize(page, user, password);
     const block = await walk(page);
-    await block.scrollIntoViewIfNeeded();
+    await block.locator('.live-responses-table').scrollIntoViewIfNeeded();
     mkdirSync(dirname(screenshot), { recursive: true });
     await page.screenshot({ path: screenshot });
     check(complaints.length === 0, complaints.join('\n'));
