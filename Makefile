@@ -62,6 +62,10 @@ openapi: ## Write openapi/openapi.json anew from the code
 	cargo run --quiet -- openapi > openapi/openapi.json.new
 	@mv openapi/openapi.json.new openapi/openapi.json
 
+.PHONY: postman
+postman: ## Write the Postman collection anew (tools/postman-collection.py) for the operations of openapi/
+	tools/postman-collection.py
+
 .PHONY: bench
 bench: ## Measure: intake beside mbsync, time to the offer, requests per second
 	@tools/setup.sh stack bench

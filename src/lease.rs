@@ -3,7 +3,10 @@
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, Statement};
 use uuid::Uuid;
 
-use crate::clock::Timestamp;
+use crate::{clock::Timestamp, db::Db};
+
+/// The tables whose rows are leased.
+const TABLES: [&str; 3] = ["accounts", "deliveries", "work_items"];
 
 /// A table whose rows are claimed: it has `due_at` (null when there is nothing to do), `lease_until` and `attempts`.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +26,21 @@ pub struct Claimed {
     pub key: Uuid,
     /// How often the row has been claimed, this time included: the fence for settling it.
     pub attempts: i64,
+}
+
+/// Ends all leases where the database serves one process: whoever held one before this start is dead.
+///
+/// # Errors
+/// Whatever the database says.
+pub async fn release_dead(db: &Db) -> Result<(), DbErr> {
+    if db.backend() != DbBackend::Sqlite {
+        return Ok(());
+    }
+    let tx = db.begin().await?;
+    for table in TABLES {
+        tx.execute_unprepared(&format!("UPDATE {table} SET lease_until = 0 WHERE lease_until > 0")).await?;
+    }
+    tx.commit().await
 }
 
 impl Leased {

@@ -1,5 +1,7 @@
 //! Logs and metrics. Neither holds addresses, subjects or secrets in clear.
 
+use std::io::IsTerminal;
+
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
@@ -16,6 +18,8 @@ const SECONDS: &[f64] =
 pub fn start_logs(settings: &Log) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&settings.level)?;
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Colours would be noise in a file, and would break up what is searched for.
+    let subscriber = subscriber.with_ansi(std::io::stderr().is_terminal());
     let started = match settings.format {
         LogFormat::Text => subscriber.try_init(),
         LogFormat::Json => subscriber.json().try_init(),

@@ -6,7 +6,7 @@ use futures::FutureExt;
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
-use crate::{app::App, clock::Timestamp, housekeeping, shutdown::Shutdown};
+use crate::{app::App, clock::Timestamp, housekeeping, lease, shutdown::Shutdown};
 
 /// What a worker's step did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,7 +146,14 @@ pub fn start(app: &App) {
     run(app, "housekeeping", |wakes| &wakes.housekeeping, housekeeping::PAUSE, housekeeping::remove_old_rows);
     let idle = Duration::from_secs(5);
     run(app, "distribute", |wakes| &wakes.distribute, idle, crate::work::distribute::distribute);
-    run(app, "timers", |wakes| &wakes.timers, idle, crate::work::timers::expire);
-    run(app, "delivery", |wakes| &wakes.deliver, DELIVERY_LOOKS, crate::delivery::send::deliver);
-    crate::inbound::poll::start(app);
+    let app = app.clone();
+    app.tasks.clone().spawn("leases", async move {
+        if let Err(error) = lease::release_dead(&app.db).await {
+            tracing::warn!(%error, "leases of an earlier process are waited for");
+        }
+        run(&app, "timers", |wakes| &wakes.timers, idle, crate::work::timers::expire);
+        run(&app, "delivery", |wakes| &wakes.deliver, DELIVERY_LOOKS, crate::delivery::send::deliver);
+        crate::inbound::poll::start(&app);
+        Ok(())
+    });
 }

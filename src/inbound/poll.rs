@@ -14,7 +14,7 @@ mod watch;
 use std::{panic::AssertUnwindSafe, time::Duration};
 
 use futures::FutureExt;
-use sea_orm::{ConnectionTrait, DbBackend, DbErr, EntityTrait, Statement};
+use sea_orm::{ConnectionTrait, DbErr, EntityTrait, Statement};
 
 use self::{
     held::{End, Held},
@@ -41,24 +41,7 @@ const FAREWELL: Duration = Duration::from_secs(8);
 
 /// Starts polling.
 pub fn start(app: &App) {
-    let starting = app.clone();
-    app.tasks.spawn("poll start", async move {
-        if let Err(error) = release_dead(&starting).await {
-            tracing::warn!(%error, "leases of an earlier process are waited for");
-        }
-        run(&starting, "poll", |wakes| &wakes.poll, IDLE, poll_due);
-        Ok(())
-    });
-}
-
-/// SQLite serves one process, so whoever held a lease before is dead.
-async fn release_dead(app: &App) -> Result<(), DbErr> {
-    if app.db.backend() != DbBackend::Sqlite {
-        return Ok(());
-    }
-    let tx = app.db.begin().await?;
-    tx.execute_unprepared("UPDATE accounts SET lease_until = 0 WHERE lease_until > 0").await?;
-    tx.commit().await
+    run(app, "poll", |wakes| &wakes.poll, IDLE, poll_due);
 }
 
 /// Takes the accounts that are due and starts a task for each.

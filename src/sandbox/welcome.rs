@@ -64,7 +64,7 @@ impl<'a> Welcome<'a> {
              POST /v1/work-items/{{id}}/reply             answer it\n  \
              POST /v1/work-items/{{id}}/complete          done\n\
              And as admin:\n  \
-             GET  /v1/outgoing-server/captured           what would have been sent\n  \
+             GET  /v1/outgoing-server/captured          what would have been sent\n  \
              POST /v1/accounts/{{id}}/messages            a customer writes\n  \
              POST /v1/sandbox/clock/advance             let time pass\n\n\
              Nothing leaves this machine, and everything is gone when you press Ctrl-C.",

@@ -1,106 +1,27 @@
 //! The poller against real Dovecot and Postfix: byte for byte, across a restart, a changed UIDVALIDITY and another client.
 
-use std::{
-    io::{BufRead, BufReader},
-    process::{Child, Command, Stdio},
-};
-
 use postroom::{clock::Clock, id::AccountId};
-use serde_json::{Value, json};
-use tokio::net::TcpStream;
+use serde_json::json;
 
 use crate::support::{
     Backend, Client, TestApp,
-    line_io::LineIo,
     mailbox::{Events, act, draft, raws, read},
+    stack::{LMTP, SMTP, Stack},
 };
 
-/// Mail servers of this test's own, so that a restart disturbs no other.
-struct Stack {
-    process: Child,
-    environment: Value,
-    state: String,
+async fn service(stack: &Stack, backend: Backend) -> TestApp {
+    let settings = format!("[mail]\nextra_ca_file = {:?}", stack.value("POSTROOM_TEST_CA"));
+    let app = TestApp::with(backend, Clock::system(), &settings).await;
+    app.start_workers();
+    app
 }
 
-impl Drop for Stack {
-    fn drop(&mut self) {
-        let _ = Command::new("kill").arg(self.process.id().to_string()).status();
-        let _ = self.process.wait();
-    }
-}
-
-fn stack_py() -> Command {
-    let mut command = Command::new("python3");
-    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stack/stack.py"));
-    command
-}
-
-impl Stack {
-    fn start() -> Self {
-        let mut process =
-            stack_py().args(["up", "--only", "mail", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let state: Value = serde_json::from_str(&line).unwrap();
-        let environment = state["environment"].clone();
-        let state = environment["POSTROOM_TEST_STACK"].as_str().unwrap().to_owned();
-        Self { process, environment, state }
-    }
-
-    fn value(&self, name: &str) -> &str {
-        self.environment[name].as_str().unwrap()
-    }
-
-    fn restart_dovecot(&self) {
-        assert!(stack_py().args(["restart-dovecot", &self.state]).status().unwrap().success());
-    }
-
-    fn doveadm(&self, arguments: &[&str]) {
-        let state: Value = serde_json::from_slice(&std::fs::read(&self.state).unwrap()).unwrap();
-        let config = state["servers"]["dovecot"]["config"].as_str().unwrap();
-        assert!(Command::new("doveadm").args(["-c", config]).args(arguments).status().unwrap().success());
-    }
-
-    /// Hands a mail to LMTP or SMTP; when this returns it was taken.
-    async fn deliver(&self, server: &str, user: &str, raw: &[u8]) {
-        let mut io = LineIo::new(TcpStream::connect(self.value(server)).await.unwrap());
-        let hello = if server.ends_with("LMTP") { "LHLO test" } else { "EHLO test" };
-        answer(&mut io).await;
-        for line in [hello, "MAIL FROM:<customer@example.org>", &format!("RCPT TO:<{user}>"), "DATA"] {
-            io.send(format!("{line}\r\n")).await.unwrap();
-            answer(&mut io).await;
-        }
-        io.send(raw).await.unwrap();
-        io.send(b".\r\n").await.unwrap();
-        answer(&mut io).await;
-    }
-
-    async fn app(&self, backend: Backend) -> TestApp {
-        let settings = format!("[mail]\nextra_ca_file = {:?}", self.value("POSTROOM_TEST_CA"));
-        let app = TestApp::with(backend, Clock::system(), &settings).await;
-        app.start_workers();
-        app
-    }
-
-    async fn account(&self, admin: &Client, user: &str) -> AccountId {
-        let port = |name: &str| self.value(name).rsplit_once(':').unwrap().1.parse::<u16>().unwrap();
-        let changes = json!({
-            "address": user, "username": user, "password": self.value("POSTROOM_TEST_MAIL_PASSWORD"),
-            "inbound": { "host": "localhost", "security": "tls" },
-        });
-        draft(admin, port("POSTROOM_TEST_IMAPS"), changes).await
-    }
-}
-
-/// One reply, its continuation lines included.
-async fn answer(io: &mut LineIo) {
-    loop {
-        let line = io.line().await.unwrap().unwrap();
-        assert!(line.starts_with(['2', '3']), "{line}");
-        if line.as_bytes().get(3) != Some(&b'-') {
-            return;
-        }
-    }
+async fn account(stack: &Stack, admin: &Client, user: &str) -> AccountId {
+    let changes = json!({
+        "address": user, "username": user, "password": stack.value("POSTROOM_TEST_MAIL_PASSWORD"),
+        "inbound": { "host": "localhost", "security": "tls" },
+    });
+    draft(admin, stack.port("POSTROOM_TEST_IMAPS"), changes).await
 }
 
 fn user() -> String {
@@ -129,14 +50,13 @@ async fn assert_taken(app: &TestApp, id: AccountId, numbers: std::ops::Range<usi
 }
 
 async fn everything_is_taken_in(backend: Backend) {
-    const LMTP: &str = "POSTROOM_TEST_LMTP";
-    let (stack, user) = (Stack::start(), user());
-    let app = stack.app(backend).await;
+    let (stack, user) = (Stack::own(), user());
+    let app = service(&stack, backend).await;
     let admin = app.admin().await;
     for number in 0..20 {
         stack.deliver(LMTP, &user, &mail(number)).await;
     }
-    let id = stack.account(&admin, &user).await;
+    let id = account(&stack, &admin, &user).await;
     let report = act(&admin, id, "check").await;
     assert_eq!(report["ok"], true, "{report}");
     let mut events = Events::of(&app);
@@ -148,7 +68,7 @@ async fn everything_is_taken_in(backend: Backend) {
     // In IDLE, by LMTP and through Postfix.
     stack.deliver(LMTP, &user, &mail(20)).await;
     events.wait("message.received").await;
-    stack.deliver("POSTROOM_TEST_SMTP", &user, &mail(21)).await;
+    stack.deliver(SMTP, &user, &mail(21)).await;
     events.wait("message.received").await;
     assert_taken(&app, id, 0..22).await;
 

@@ -2,11 +2,15 @@
 
 pub mod app;
 pub mod client;
+pub mod imap_reader;
 pub mod imap_server;
 pub mod line_io;
 pub mod mailbox;
 pub mod outbound;
+pub mod service;
 pub mod smtp_sink;
+pub mod stack;
+pub mod stream;
 pub mod tls_fixture;
 
 pub use app::{Backend, TestApp};
