@@ -54,5 +54,5 @@ pub const FEATURE_EDGES: &[(&str, &[&str])] = &[
     ("receipts", &["accounts", "conversations", "templates"]),
     ("scripts", &["accounts", "agents", "classes", "conversations", "queues", "templates"]),
     ("templates", &[]),
-    ("work", &["accounts", "agents", "classes", "conversations", "queues", "scripts"]),
+    ("work", &["accounts", "agents", "classes", "conversations", "queues", "receipts", "scripts"]),
 ];

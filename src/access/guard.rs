@@ -26,11 +26,12 @@ use crate::{
 /// What a user whose password must be changed may call until it is.
 const BEFORE_PASSWORD_CHANGE: &[&str] = &["get_me", "change_password"];
 
-/// Authenticates and authorises a request and checks its query, before any handler or body is touched; notes in
+/// Authenticates and authorises a request and checks its headers and query, before any handler or body is touched; notes in
 /// the audit log what was done or denied.
 ///
 /// # Errors
-/// `unauthenticated`, `token_expired`, `forbidden`, `password_change_required`, `method_not_allowed`, `unknown_parameter`, `invalid_parameter`.
+/// `unauthenticated`, `token_expired`, `forbidden`, `password_change_required`, `method_not_allowed`, `unknown_parameter`, `invalid_parameter`,
+/// `invalid_header`.
 pub async fn guard(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -119,7 +120,9 @@ async fn admit(request: &ServiceRequest, operation: &Operation) -> Result<(), Pr
     }
     let contract = contract(request)?;
     let operation = contract.operation(request.method(), pattern);
-    operation.map_or(Ok(()), |operation| contract.check_query(operation, request.query_string()))
+    let Some(operation) = operation else { return Ok(()) };
+    contract.check_headers(operation, request.headers())?;
+    contract.check_query(operation, request.query_string())
 }
 
 async fn who(request: &ServiceRequest, operation: &str) -> Result<Standing, Problem> {

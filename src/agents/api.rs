@@ -180,7 +180,8 @@ pub async fn list_agents(
 }
 
 /// Read one agent; `me` is the caller.
-#[utoipa::path(tag = "agents", params(("id" = String, Path, max_length = 36, description = "An agent's id, or `me`.")),
+#[utoipa::path(tag = "agents", params(("id" = String, Path, max_length = 36,
+    pattern = "^(me|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})$", description = "An agent's id, or `me`.")),
     responses((status = 200, description = "The agent.", body = Agent, headers(("ETag" = String)))))]
 #[get("/agents/{id}")]
 pub async fn get_agent(
@@ -252,7 +253,8 @@ async fn replace_skills(
 ///
 /// Becoming `not_ready` or `logged_off` takes back pending offers. Items in work stay with the agent unless
 /// `logged_off` says `release`.
-#[utoipa::path(tag = "agents", params(("id" = String, Path, max_length = 36, description = "An agent's id, or `me`.")),
+#[utoipa::path(tag = "agents", params(("id" = String, Path, max_length = 36,
+    pattern = "^(me|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})$", description = "An agent's id, or `me`.")),
     request_body = AgentStateChange, responses((status = 200, description = "The agent.", body = Agent)))]
 #[put("/agents/{id}/state")]
 pub async fn set_agent_state(

@@ -104,16 +104,21 @@ fn complete(path: &str, method: &str, operation: &mut Value) -> anyhow::Result<(
                     "Idempotency-Key",
                     "A key of the caller's choice: a repeat with the same key and body gets the stored answer.",
                     255,
+                    "^[\\x21-\\x7e]+$",
                 );
             }
         }
         "put" | "patch" | "delete" => {
+            if let Some(body) = operation.get_mut("requestBody") {
+                body["required"] = true.into();
+            }
             answers.extend(["409", "412"]);
             add_header(
                 operation,
                 "If-Match",
                 "The ETag that the change is based on; 412 when the resource has another one now.",
                 200,
+                "^[\\x21-\\x7e]([\\x20-\\x7e]*[\\x21-\\x7e])?$",
             );
         }
         _ => {}
@@ -129,10 +134,10 @@ fn complete(path: &str, method: &str, operation: &mut Value) -> anyhow::Result<(
     Ok(())
 }
 
-fn add_header(operation: &mut Value, name: &str, description: &str, max_length: u32) {
+fn add_header(operation: &mut Value, name: &str, description: &str, max_length: u32, pattern: &str) {
     let header = json!({
         "in": "header", "name": name, "required": false, "description": description,
-        "schema": { "type": "string", "minLength": 1, "maxLength": max_length, "pattern": "^[\\x21-\\x7e]+$" },
+        "schema": { "type": "string", "minLength": 1, "maxLength": max_length, "pattern": pattern },
     });
     match operation["parameters"].as_array_mut() {
         Some(parameters) => parameters.push(header),

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use actix_web::http::Method;
+use actix_web::http::{Method, header::HeaderMap};
 use jsonschema::{Validator, error::ValidationErrorKind};
 use serde_json::{Value, json};
 
@@ -20,6 +20,7 @@ pub struct Operation {
     /// Its `operationId`.
     pub id: String,
     query: HashMap<String, Value>,
+    headers: HashMap<String, Value>,
 }
 
 /// The document, prepared for checking requests.
@@ -107,6 +108,26 @@ impl Contract {
         Ok(())
     }
 
+    /// Holds the headers that the operation names against their schemas.
+    ///
+    /// # Errors
+    /// `invalid_header`.
+    pub fn check_headers(&self, operation: &Operation, headers: &HeaderMap) -> Result<(), Problem> {
+        for (name, schema) in &operation.headers {
+            for value in headers.get_all(name.as_str()) {
+                let text = value
+                    .to_str()
+                    .map_err(|_| Problem::new(Code::InvalidHeader, format!("{name} is not text")))?;
+                let cache_key = format!("{}#{name}", operation.id);
+                let errors = self.errors(&cache_key, schema, &coerce(schema, text))?;
+                if let Some(first) = errors.first() {
+                    return Err(Problem::new(Code::InvalidHeader, format!("{name}: {}", first.detail)));
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn errors(&self, cache_key: &str, schema: &Value, value: &Value) -> Result<Vec<FieldError>, Problem> {
         let validator = self.validator(cache_key, schema)?;
         Ok(validator
@@ -137,14 +158,15 @@ impl Contract {
 
 impl Operation {
     fn read(operation: &Value) -> Self {
-        let parameters = operation["parameters"].as_array().into_iter().flatten();
-        let query = parameters
-            .filter(|parameter| parameter["in"] == "query")
-            .filter_map(|parameter| {
-                Some((parameter["name"].as_str()?.to_owned(), parameter["schema"].clone()))
-            })
-            .collect();
-        Self { id: operation["operationId"].as_str().unwrap_or_default().to_owned(), query }
+        let parameters_in = |place: &str| {
+            let parameters = operation["parameters"].as_array().into_iter().flatten();
+            let of_place = parameters.filter(|parameter| parameter["in"] == place);
+            of_place
+                .filter_map(|one| Some((one["name"].as_str()?.to_owned(), one["schema"].clone())))
+                .collect()
+        };
+        let id = operation["operationId"].as_str().unwrap_or_default().to_owned();
+        Self { id, query: parameters_in("query"), headers: parameters_in("header") }
     }
 }
 
@@ -236,6 +258,8 @@ fn shorten(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use actix_web::http::header::{HeaderName, HeaderValue};
+
     use super::*;
 
     fn contract() -> Contract {
@@ -255,6 +279,23 @@ mod tests {
             problem.errors.iter().map(|e| (e.pointer.as_str(), e.code.as_str())).collect();
         found.sort_unstable();
         assert_eq!(found, [("/color", "unknown_member"), ("/name", "required"), ("/size", "type")]);
+    }
+
+    #[test]
+    fn a_header_is_held_against_its_schema_and_others_are_left_alone() {
+        let header = json!({ "in": "header", "name": "If-Match", "schema": { "type": "string", "pattern": "^[!-~]+$" } });
+        let contract = Contract::new(
+            &json!({ "paths": { "/a": { "put": { "operationId": "put_a", "parameters": [header] } } } }),
+        );
+        let operation = contract.operation(&Method::PUT, "/a").unwrap();
+        let check = |name: &'static str, value: &'static [u8]| {
+            let headers = [(HeaderName::from_static(name), HeaderValue::from_bytes(value).unwrap())];
+            contract.check_headers(operation, &headers.into_iter().collect())
+        };
+        assert!(check("if-match", b"\"1\"").is_ok() && check("x-other", b"").is_ok());
+        for wrong in [&b""[..], b"a b", b"\xff"] {
+            assert_eq!(check("if-match", wrong).unwrap_err().code, Code::InvalidHeader);
+        }
     }
 
     #[test]
