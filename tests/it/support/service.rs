@@ -78,6 +78,7 @@ pub struct Service {
 }
 
 impl Service {
+    #[allow(clippy::zombie_processes, reason = "`Drop` waits for it; a panic before that ends the test")]
     fn start(mut command: Command) -> Self {
         let mut child = command.arg("serve").stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
