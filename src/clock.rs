@@ -162,10 +162,10 @@ impl Clock {
         }
     }
 
-    /// Returns when `duration` has passed on this clock.
-    pub async fn sleep(&self, duration: Duration) {
+    /// Returns when `duration` has passed on this clock, counted from this call.
+    pub fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send + '_ {
         let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
-        self.sleep_until(self.now().plus_ms(millis)).await;
+        self.sleep_until(self.now().plus_ms(millis))
     }
 }
 
