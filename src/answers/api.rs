@@ -14,7 +14,7 @@ use super::{
 use crate::{
     app::App,
     conversations::visibility::find_conversation,
-    http::{Body, Caller, Idempotency, Path, Problem, Query},
+    http::{Body, Caller, Idempotency, Path, Problem, Query, problem::ProblemBody},
     id::WorkItemId,
     work::entity::work_item,
 };
@@ -79,7 +79,9 @@ pub async fn forward_work_item(
 
 /// What an answer begins with: recipients, subject, quote and signature.
 #[utoipa::path(tag = "work items", params(("id" = WorkItemId, Path), TemplateQuery),
-    responses((status = 200, description = "What to put into the editor.", body = ReplyTemplate)))]
+    responses((status = 200, description = "What to put into the editor.", body = ReplyTemplate),
+        (status = 409, description = "The account is disabled: nothing is sent from it.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "The conversation has no such message.", body = ProblemBody, content_type = "application/problem+json")))]
 #[get("/work-items/{id}/reply-template")]
 pub async fn get_reply_template(
     app: web::Data<App>,
