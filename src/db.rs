@@ -112,6 +112,14 @@ impl Tx {
         self.committed.notify_one();
         Ok(())
     }
+
+    /// Undoes the changes and frees the locks before it returns; a dropped transaction does so some time later.
+    ///
+    /// # Errors
+    /// Whatever the database says.
+    pub async fn rollback(self) -> Result<(), DbErr> {
+        self.inner.rollback().await
+    }
 }
 
 impl Deref for Tx {

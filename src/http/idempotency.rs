@@ -156,10 +156,13 @@ impl Idempotency {
         let tx = db.begin().await?;
         lock(&tx, &caller, &key).await?;
         let stored = Stored { sealer, request_hash: request_hash(&self.request), caller, key, now };
-        match stored.find(&tx).await? {
-            Some(answer) => Ok(Start::Replay(answer)),
-            None => Ok(Start::Run(Box::new(Work { tx, key: Some(stored), _guard: guard }))),
+        let found = stored.find(&tx).await;
+        if let Ok(None) = found {
+            return Ok(Start::Run(Box::new(Work { tx, key: Some(stored), _guard: guard })));
         }
+        // Ended here and not by being dropped, so that the key's lock is free before the answer is given.
+        tx.rollback().await?;
+        found?.map(Start::Replay).ok_or_else(|| Problem::internal("no answer is stored"))
     }
 }
 
