@@ -239,7 +239,9 @@ on_both! {
         let app = still(&app).await;
         let floor = Floor(&app);
         let queue = floor.queue(&[], |_| {}).await;
-        let template = postroom::id::TemplateId::new(floor.now());
+        let admin = app.admin().await;
+        let text = json!({ "name": "Thanks", "subject": "Thank you", "text": "We have your mail." });
+        let template = admin.post("/v1/templates", text).await.ok()["id"].clone();
         let script = floor.script(json!({
             "start": "thanks",
             "steps": {
@@ -259,7 +261,7 @@ on_both! {
         app.app.clock.advance(std::time::Duration::from_secs(2 * 24 * 3600));
         assert_eq!(floor.item(&account, "four").await.priority, 1);
         let mut machine = floor.mail(&account, "out of office").await;
-        machine.message.auto_submitted = Some("auto-replied".into());
+        machine.message.headers = json!({ "auto-submitted": ["auto-replied"] });
         machine.message.from_address = Some("else@customer.example".into());
         floor.arrive(vec![machine.clone()]).await;
         assert_eq!(floor.item_of(&machine).await.priority, 9);
