@@ -80,21 +80,22 @@ pub struct Service {
 impl Service {
     #[allow(clippy::zombie_processes, reason = "`Drop` waits for it; a panic before that ends the test")]
     fn start(mut command: Command) -> Self {
-        let mut child = command.arg("serve").stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+        let child = command.arg("serve").stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut service = Self { child, url: String::new() };
+        let mut log = BufReader::new(service.child.stderr.take().unwrap()).lines();
         let mut seen = Vec::new();
         loop {
             let Some(Ok(line)) = log.next() else {
                 panic!("the service ended before it listened:\n{}", seen.join("\n"))
             };
             if let Some((_, url)) = line.split_once("listening url=") {
-                let url = url.trim().trim_matches('"').to_owned();
+                service.url = url.trim().trim_matches('"').to_owned();
                 // The pipe must be read on, or the service would block on its log.
                 std::thread::spawn(move || {
                     let troubled = |line: &String| line.contains(" WARN ") || line.contains(" ERROR ");
                     log.map_while(Result::ok).filter(troubled).for_each(|line| eprintln!("{line}"));
                 });
-                return Self { child, url };
+                return service;
             }
             seen.push(line);
         }
