@@ -78,7 +78,6 @@ pub struct Service {
 }
 
 impl Service {
-    #[allow(clippy::zombie_processes, reason = "`Drop` waits for it; a panic before that ends the test")]
     fn start(mut command: Command) -> Self {
         let child = command.arg("serve").stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut service = Self { child, url: String::new() };
