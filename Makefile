@@ -70,7 +70,7 @@ postman: ## Write the Postman collection anew (tools/postman-collection.py) for 
 bench: ## Measure: intake beside mbsync, time to the offer, requests per second
 	@tools/setup.sh stack bench
 	cargo build --release
-	$(STACK) run --durable -- bench/run.sh $(ARGS)
+	$(STACK) run --durable -- bench/bench.py $(ARGS)
 
 .PHONY: mail-stack
 mail-stack: ## Dovecot, Postfix and PostgreSQL in the foreground; prints what to put into an account

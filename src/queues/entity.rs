@@ -27,6 +27,8 @@ pub enum Distribution {
     MostSpare,
     /// The one with the highest levels of the required skills.
     BestSkill,
+    /// Nobody: agents claim what they take.
+    Manual,
 }
 
 /// Whether a queue takes and gives work.

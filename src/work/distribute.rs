@@ -14,11 +14,11 @@ use super::{
     offer::{Planned, hold_out},
     rank::rank_across_queues,
     roster::Roster,
-    rules::{Agent, Choice, Demand, choose},
+    rules::{Agent, Choice, Demand, Served, choose},
     waiting,
 };
 use crate::{
-    accounts::entity::Channel, app::App, clock::Timestamp, id::WorkItemId, queues::entity::QueueState,
+    accounts::entity::Channel, app::App, clock::Timestamp, id::WorkItemId, queues::entity::{Distribution, QueueState},
     workers::Step,
 };
 
@@ -75,7 +75,8 @@ async fn candidates(app: &App, roster: &Roster) -> Result<Vec<work_item::Model>,
     let db = app.db.read();
     let agents: Vec<_> = roster.agents.keys().copied().collect();
     let mut items = waiting::held_for(db, &agents, LOOK).await?;
-    for queue in roster.queues.values().filter(|queue| queue.state != QueueState::Closed) {
+    let offers = |queue: &&Served| queue.state != QueueState::Closed && queue.distribution != Distribution::Manual;
+    for queue in roster.queues.values().filter(offers) {
         for (key, lane) in waiting::lanes(db, queue.id).await? {
             let room = room(roster, &lane, &queue.groups);
             if room > 0 {

@@ -236,6 +236,9 @@ pub enum Choice {
 
 /// Chooses among `agents` by the queue's rule; those who declined the item a moment ago come last and after a pause.
 pub fn choose<'a>(demand: &Demand<'_>, agents: impl Iterator<Item = &'a Agent>, now: Timestamp) -> Choice {
+    if demand.target.is_none() && demand.queue.is_some_and(|queue| queue.distribution == Distribution::Manual) {
+        return Choice::Nobody;
+    }
     let (mut open, mut declined, mut busy_others) = (Vec::new(), Vec::new(), false);
     for agent in agents {
         match refusals(demand, agent, now).as_slice() {
@@ -274,7 +277,7 @@ fn preferred<'a>(demand: &Demand<'_>, open: &[&'a Agent]) -> Option<&'a Agent> {
     let all = open.iter().copied();
     match queue.map_or(Distribution::LongestIdle, |queue| queue.distribution) {
         // Somebody who has work is not idle, however long ago it was given.
-        Distribution::LongestIdle => {
+        Distribution::LongestIdle | Distribution::Manual => {
             all.min_by_key(|agent| (agent.load.email + agent.load.sms > 0, idle_since(agent)))
         }
         Distribution::RoundRobin => all.min_by_key(|agent| (agent.last_offered_at, agent.id)),

@@ -98,6 +98,18 @@ fn each_rule_chooses_its_agent() {
 }
 
 #[test]
+fn a_manual_queue_gives_only_what_is_held_for_an_agent() {
+    let group = GroupId::new(NOW);
+    let agent = agent(group);
+    let queue = queue(group, Distribution::Manual);
+    let mut demand = demand(&queue);
+    demand.last_agent = Some(agent.id);
+    assert_eq!(choose(&demand, std::iter::once(&agent), NOW), Choice::Nobody);
+    demand.target = Some(agent.id);
+    assert_eq!(choose(&demand, std::iter::once(&agent), NOW), Choice::Agent(agent.id));
+}
+
+#[test]
 fn the_last_agent_comes_before_the_rule_where_the_queue_says_so() {
     let group = GroupId::new(NOW);
     let (mut idle, last) = (agent(group), agent(group));

@@ -173,6 +173,19 @@ on_both! {
         floor.check().await;
     }
 
+    async fn a_manual_queue_offers_nothing_and_its_items_are_claimed(app) {
+        let app = still(&app).await;
+        let floor = Floor(&app);
+        let group = floor.group(|_| {}).await;
+        let queue = floor.queue(&[group.id], |queue| queue.distribution = Distribution::Manual).await;
+        let anna = floor.agent("anna", &[group.id]).await;
+        let item = floor.item(&floor.account(Some(queue.id), None).await, "hello").await;
+        assert_eq!(floor.distribute().await, 0);
+        let claimed = anna.client.post("/v1/work-items/claim", json!({})).await.ok();
+        assert_eq!(claimed["id"], json!(item.id));
+        floor.check().await;
+    }
+
     async fn a_repeated_claim_with_the_same_key_takes_one_item(app) {
         let app = still(&app).await;
         let floor = Floor(&app);
