@@ -45,7 +45,8 @@ class Postroom:
             "POSTROOM__HTTP__LISTEN": "127.0.0.1:0",
             # Tokens stay good when the process is started again at another port.
             "POSTROOM__HTTP__PUBLIC_URL": "http://postroom.test",
-            "POSTROOM__LOG__LEVEL": "warn,postroom::service=info",
+            # One line a request would be measured too.
+            "POSTROOM__LOG__LEVEL": "warn,postroom::api=info",
             **self.settings,
         }
 

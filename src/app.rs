@@ -25,6 +25,7 @@ use crate::{
     scripts::{self, library::Library},
     secret::Sealer,
     shutdown::Shutdown,
+    work::claims::Claims,
     workers::{self, Tasks, Wakes},
 };
 
@@ -54,6 +55,8 @@ pub struct Shared {
     pub tail: Tail,
     /// What `access` keeps in memory: verified tokens, queued audit entries.
     pub access: access::Memory,
+    /// Claims that wait to be taken together.
+    pub claims: Claims,
     /// Scripts, calendars and variables in force.
     pub scripts: Library,
     /// Who vouches for the outgoing server's certificate.
@@ -108,6 +111,7 @@ impl App {
             instance_id: OnceCell::new(),
             tail: Tail::default(),
             access: access::Memory::default(),
+            claims: Claims::default(),
             scripts: Library::default(),
             authorities: Authorities::default(),
             connections: Connections::default(),

@@ -137,6 +137,11 @@ impl Drop for Guard {
 }
 
 impl Idempotency {
+    /// Whether the answer is to be stored.
+    pub fn has_key(&self) -> bool {
+        self.key.is_some()
+    }
+
     /// Begins the work of a POST: opens a transaction, or finds the stored answer.
     ///
     /// # Errors

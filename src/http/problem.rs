@@ -141,7 +141,7 @@ pub struct ProblemBody {
 }
 
 /// A problem on its way to the client.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Problem {
     /// Which row of the table.
     pub code: Code,

@@ -7,7 +7,8 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::{
-    actions_api, claim,
+    actions_api,
+    claim::{self, Claim, Reach},
     entity::{WorkState, work_item},
     explain_api,
     journal::{Journal, holder},
@@ -180,14 +181,19 @@ pub async fn claim_next_work_item(
     caller: Caller,
 ) -> Result<HttpResponse, Problem> {
     let (now, agent) = (app.clock.now(), caller.agent_id()?);
-    let queue = body.0.queue_id;
-    let reach = claim::Reach::of(&app.db, agent, queue).await;
+    let claim = Claim { agent, queue: body.0.queue_id };
+    if !idempotency.has_key() {
+        let item = app.claims.take(&app, claim).await?;
+        let version = item.version;
+        return Ok(Answer::ok(&WorkItem::of(item, &caller))?.versioned(version).into_response());
+    }
+    let reach = Reach::of(app.db.read(), &[claim]).await?;
     let work = match idempotency.start(&app.db, now).await? {
         Start::Replay(answer) => return Ok(answer),
         Start::Run(work) => work,
     };
     let mut journal = Journal::new(now);
-    let item = claim::next(&work.tx, &mut journal, &reach?, queue).await?;
+    let item = claim::next(&work.tx, &mut journal, &reach, claim).await?;
     journal.write(&work.tx).await?;
     let version = item.version;
     work.commit(Answer::ok(&WorkItem::of(item, &caller))?.versioned(version)).await

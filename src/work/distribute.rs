@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use sea_orm::DbErr;
+use sea_orm::{DbErr, QuerySelect};
 use uuid::Uuid;
 
 use super::{
@@ -26,6 +26,8 @@ use crate::{
 const OFFERS_PER_TRANSACTION: usize = 50;
 /// How many items of a lane are looked at beyond those that there is room for: some may be declined for now.
 const SLACK: u64 = 100;
+/// How many values one `IN` list carries.
+const IN_LIST: usize = 500;
 /// How many items one step looks at in one lane at most.
 const LOOK: u64 = 500;
 
@@ -74,17 +76,20 @@ async fn commit(app: &App, now: Timestamp, planned: &[Planned]) -> Result<usize,
 async fn candidates(app: &App, roster: &Roster) -> Result<Vec<work_item::Model>, DbErr> {
     let db = app.db.read();
     let agents: Vec<_> = roster.agents.keys().copied().collect();
-    let mut items = waiting::held_for(db, &agents, LOOK).await?;
+    let mut items = Vec::new();
+    for agents in agents.chunks(IN_LIST) {
+        items.extend(waiting::held_for(agents.iter().copied()).limit(LOOK).all(db).await?);
+    }
     let offers = |queue: &&Served| queue.state != QueueState::Closed && queue.distribution != Distribution::Manual;
     for queue in roster.queues.values().filter(offers) {
         for (key, lane) in waiting::lanes(db, queue.id).await? {
             let room = room(roster, &lane, &queue.groups);
             if room > 0 {
-                items.extend(waiting::head(db, queue.id, &key, (room + SLACK).min(LOOK)).await?);
+                items.extend(waiting::head(queue.id, &key).limit((room + SLACK).min(LOOK)).all(db).await?);
             }
         }
     }
-    items.extend(outside(app, roster).await?);
+    items.extend(waiting::outside(roster).limit(LOOK).all(db).await?);
     Ok(merge(items, roster))
 }
 
@@ -112,21 +117,6 @@ fn merge(mut items: Vec<work_item::Model>, roster: &Roster) -> Vec<work_item::Mo
         merged.push(head);
     }
     merged
-}
-
-/// Items that were transferred to one of the roster's groups and lie in queues that those groups do not serve.
-async fn outside(app: &App, roster: &Roster) -> Result<Vec<work_item::Model>, DbErr> {
-    use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
-    let served = roster.queues.keys().copied();
-    work_item::Entity::find()
-        .filter(work_item::Column::GroupId.is_in(roster.groups.keys().copied()))
-        .filter(work_item::Column::State.eq(super::entity::WorkState::Queued))
-        .filter(work_item::Column::TargetAgentId.is_null())
-        .filter(work_item::Column::QueueId.is_not_in(served))
-        .order_by_asc(work_item::Column::Rank)
-        .limit(LOOK)
-        .all(app.db.read())
-        .await
 }
 
 /// How many items of a lane the agents can take together.

@@ -117,8 +117,7 @@ async fn make(
     };
     let card = card(&item, plan.queue_name.as_deref());
     if accepted {
-        let assigned = state::assign(plan.agent, now)
-            .filter(work_item::Column::Id.eq(item.id))
+        let assigned = state::assign(&[(item.id, plan.agent)], now)
             .filter(work_item::Column::State.eq(WorkState::Queued))
             .exec_with_returning(tx)
             .await?;
@@ -206,8 +205,7 @@ pub async fn accept(
         let offer = offer::Entity::find_by_id(id).one(tx).await?;
         return Err(refuse(offer.as_ref(), agent));
     };
-    let assigned = state::assign(agent, now)
-        .filter(work_item::Column::Id.eq(offer.work_item_id))
+    let assigned = state::assign(&[(offer.work_item_id, agent)], now)
         .filter(work_item::Column::State.eq(WorkState::Offered))
         .exec_with_returning(tx)
         .await?;

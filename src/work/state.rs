@@ -8,7 +8,7 @@ use sea_orm::{
     ActiveValue::{NotSet, Set},
     ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, ExprTrait, IntoActiveModel, QueryFilter,
     QueryOrder, QuerySelect, UpdateMany,
-    sea_query::Expr,
+    sea_query::{CaseStatement, Expr},
 };
 
 use super::{
@@ -114,20 +114,24 @@ pub async fn save(
     if guarded.exec(tx).await?.rows_affected == 1 { Ok(after) } else { Err(DbErr::RecordNotUpdated) }
 }
 
-/// The guarded write that gives an item to an agent; the caller adds which item, and in which state it must be.
-pub fn assign(agent: UserId, now: Timestamp) -> UpdateMany<work_item::Entity> {
+/// The write that gives items to agents; the caller has locked them, or adds in which state they must be.
+pub fn assign(given: &[(WorkItemId, UserId)], now: Timestamp) -> UpdateMany<work_item::Entity> {
     let change = work_item::ActiveModel {
         state: Set(WorkState::Assigned),
-        assigned_agent_id: Set(Some(agent)),
         target_agent_id: Set(None),
         assigned_at: Set(Some(now)),
         lease_until: Set(Timestamp::ZERO),
         updated_at: Set(now),
         ..Default::default()
     };
+    let mut agent = CaseStatement::new();
+    for (item, to) in given {
+        agent = agent.case(Expr::col(work_item::Column::Id).eq(*item), *to);
+    }
     // What the script has still to do is done by the timers' worker, off the agent's way.
     work_item::Entity::update_many()
         .set(change)
+        .col_expr(work_item::Column::AssignedAgentId, agent.into())
         .col_expr(work_item::Column::Version, Expr::col(work_item::Column::Version).add(1))
         .col_expr(work_item::Column::Run, Expr::cust("CASE WHEN run_continues THEN run ELSE NULL END"))
         .col_expr(work_item::Column::Timer, Expr::cust("CASE WHEN run_continues THEN 'route' ELSE NULL END"))
@@ -135,6 +139,7 @@ pub fn assign(agent: UserId, now: Timestamp) -> UpdateMany<work_item::Entity> {
             work_item::Column::DueAt,
             Expr::cust(format!("CASE WHEN run_continues THEN {} ELSE NULL END", now.as_millis())),
         )
+        .filter(work_item::Column::Id.is_in(given.iter().map(|(item, _)| *item)))
 }
 
 /// Puts an item (back) into a queue, at the place it had. Its script's time in the queue, if any, is left to the caller.

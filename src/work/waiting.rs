@@ -1,12 +1,13 @@
 //! What waits, found without reading what does not matter: the lanes of a queue, and the head of each.
 
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Statement,
+    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, Select, Statement,
 };
 
 use super::{
     entity::{WorkState, work_item},
     lane::Lane,
+    roster::Roster,
 };
 use crate::id::{QueueId, UserId};
 
@@ -29,16 +30,8 @@ pub async fn lanes(db: &impl ConnectionTrait, queue: QueueId) -> Result<Vec<(Str
     Ok(keys.into_iter().filter_map(|key| Lane::parse(&key).map(|lane| (key, lane))).collect())
 }
 
-/// The first items of one lane, best first.
-///
-/// # Errors
-/// Whatever the database says.
-pub async fn head(
-    db: &impl ConnectionTrait,
-    queue: QueueId,
-    lane: &str,
-    limit: u64,
-) -> Result<Vec<work_item::Model>, DbErr> {
+/// The items of one lane, best first.
+pub fn head(queue: QueueId, lane: &str) -> Select<work_item::Entity> {
     work_item::Entity::find()
         .filter(work_item::Column::QueueId.eq(queue))
         .filter(work_item::Column::Lane.eq(lane))
@@ -46,30 +39,22 @@ pub async fn head(
         .filter(work_item::Column::TargetAgentId.is_null())
         .order_by_asc(work_item::Column::Rank)
         .order_by_asc(work_item::Column::Id)
-        .limit(limit)
-        .all(db)
-        .await
 }
 
-/// Items that are held for one of these agents.
-///
-/// # Errors
-/// Whatever the database says.
-pub async fn held_for(
-    db: &impl ConnectionTrait,
-    agents: &[UserId],
-    limit: u64,
-) -> Result<Vec<work_item::Model>, DbErr> {
-    let mut found = Vec::new();
-    for ids in agents.chunks(500) {
-        let items = work_item::Entity::find()
-            .filter(work_item::Column::TargetAgentId.is_in(ids.iter().copied()))
-            .filter(work_item::Column::State.eq(WorkState::Queued))
-            .order_by_asc(work_item::Column::Rank)
-            .limit(limit)
-            .all(db)
-            .await?;
-        found.extend(items);
-    }
-    Ok(found)
+/// Items that are held for one of these agents, best first.
+pub fn held_for(agents: impl IntoIterator<Item = UserId>) -> Select<work_item::Entity> {
+    work_item::Entity::find()
+        .filter(work_item::Column::TargetAgentId.is_in(agents))
+        .filter(work_item::Column::State.eq(WorkState::Queued))
+        .order_by_asc(work_item::Column::Rank)
+}
+
+/// Items that were transferred to one of the roster's groups and lie in queues that those groups do not serve, best first.
+pub fn outside(roster: &Roster) -> Select<work_item::Entity> {
+    work_item::Entity::find()
+        .filter(work_item::Column::GroupId.is_in(roster.groups.keys().copied()))
+        .filter(work_item::Column::State.eq(WorkState::Queued))
+        .filter(work_item::Column::TargetAgentId.is_null())
+        .filter(work_item::Column::QueueId.is_not_in(roster.queues.keys().copied()))
+        .order_by_asc(work_item::Column::Rank)
 }

@@ -173,6 +173,58 @@ on_both! {
         floor.check().await;
     }
 
+    async fn what_was_transferred_to_a_group_is_claimed_by_its_members_whatever_queue_it_is_in(app) {
+        let app = still(&app).await;
+        let floor = Floor(&app);
+        let (group, experts) = (floor.group(|_| {}).await, floor.group(|_| {}).await);
+        let queue = floor.queue(&[group.id], |_| {}).await;
+        let account = floor.account(Some(queue.id), None).await;
+        let (anna, ben) = (floor.agent("anna", &[group.id]).await, floor.agent("ben", &[experts.id]).await);
+        let item = floor.item(&account, "hello").await;
+        let transfer = format!("/v1/work-items/{}/transfer", item.id);
+        app.supervisor().await.post(&transfer, json!({ "group_id": experts.id })).await.ok();
+        anna.client.post("/v1/work-items/claim", json!({})).await.problem(409, "nothing_to_claim");
+        let claimed = ben.client.post("/v1/work-items/claim", json!({})).await.ok();
+        assert_eq!(claimed["id"], json!(item.id));
+        floor.check().await;
+    }
+
+    async fn claims_of_one_moment_each_get_their_own_item_or_their_own_answer(app) {
+        let app = still(&app).await;
+        let floor = Floor(&app);
+        let group = floor.group(|group| group.capacity_email = 2).await;
+        let queue = floor.queue(&[group.id], |queue| queue.distribution = Distribution::Manual).await;
+        let account = floor.account(Some(queue.id), None).await;
+        let stranger = floor.agent("stranger", &[]).await;
+        let away = floor.agent("away", &[group.id]).await;
+        floor.set_agent(away.id, |agent| agent.state = AgentState::NotReady).await;
+        let mut desks = Vec::new();
+        for number in 0..5 {
+            desks.push(floor.agent(&format!("agent{number}"), &[group.id]).await);
+        }
+        for number in 0..8 {
+            floor.item(&account, &number.to_string()).await;
+        }
+        // Three claims of each of five agents who have room for two: eight items, so that seven get nothing.
+        let claims = (0..15).map(|number| desks[number % 5].client.post("/v1/work-items/claim", json!({})));
+        let others = [&stranger, &away].map(|desk| desk.client.post("/v1/work-items/claim", json!({})));
+        let (answers, others) =
+            futures::join!(futures::future::join_all(claims), futures::future::join_all(others));
+        let mut subjects: Vec<&str> =
+            answers.iter().filter_map(|answer| answer.body["subject"].as_str()).collect();
+        subjects.sort_unstable();
+        assert_eq!(subjects, ["0", "1", "2", "3", "4", "5", "6", "7"]);
+        let refused = |code: &str| answers.iter().filter(|answer| answer.body["code"] == code).count();
+        assert_eq!(refused("no_capacity") + refused("nothing_to_claim"), 7);
+        assert_eq!(others[0].body["code"], "nothing_to_claim");
+        assert_eq!(others[1].body["code"], "agent_not_ready");
+        for desk in &desks {
+            let mine = app.supervisor().await.get(&format!("/v1/work-items?agent_id={}", desk.id)).await.ok();
+            assert!(mine["items"].as_array().unwrap().len() <= 2);
+        }
+        floor.check().await;
+    }
+
     async fn a_manual_queue_offers_nothing_and_its_items_are_claimed(app) {
         let app = still(&app).await;
         let floor = Floor(&app);
