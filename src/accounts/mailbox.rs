@@ -94,6 +94,9 @@ pub enum MailboxError {
 
 impl From<DbErr> for MailboxError {
     fn from(error: DbErr) -> Self {
+        if matches!(error, DbErr::RecordNotUpdated) {
+            return Self::Changed;
+        }
         tracing::error!(%error, "the database failed a mailbox");
         Self::Internal("the database failed".into())
     }

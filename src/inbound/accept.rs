@@ -22,12 +22,12 @@ const RETRIES: usize = 5;
 /// stored as it is becomes `unparsed` without texts.
 ///
 /// # Errors
-/// When the database or the object store fails: then nothing is stored, or, of a batch that was refused for what is in
+/// When the database or the object store fails, or the batch's fence does not hold any more: then nothing is stored, or, of a batch that was refused for what is in
 /// it, some messages are and the cursor has not moved.
 pub async fn accept(app: &App, account: Arc<account::Model>, batch: Batch) -> Result<Accepted, AcceptError> {
-    let Batch { incoming, rekeyed, cursor, after_fetch_due } = batch;
+    let Batch { incoming, rekeyed, cursor, after_fetch_due, fence } = batch;
     let prepared = prepare(app, &account, incoming).await?;
-    let marks = Marks { rekeyed: &rekeyed, cursor: cursor.as_ref(), after_fetch_due };
+    let marks = Marks { rekeyed: &rekeyed, cursor: cursor.as_ref(), after_fetch_due, fence };
     let accepted = match commit(app, &account, &prepared, marks).await {
         Err(error) if is_refusal(&error) && !prepared.is_empty() => {
             tracing::warn!(%error, account = %account.id, "a batch was refused and is taken in one by one");

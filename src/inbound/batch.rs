@@ -6,6 +6,7 @@ use tokio::task::JoinError;
 use uuid::Uuid;
 
 use crate::{
+    accounts::entity::account,
     clock::Timestamp,
     conversations::entity::MessageState,
     http::{Code, Problem},
@@ -24,6 +25,25 @@ pub struct Batch {
     pub cursor: Option<Cursor>,
     /// Whether something is still to be done with the messages on the server.
     pub after_fetch_due: bool,
+    /// Under which lease and settings they were fetched; none for messages that were not.
+    pub fence: Option<Fence>,
+}
+
+/// An account's lease and settings. When either has changed since messages were fetched, somebody else may have taken
+/// them in, or their UIDs may be another server's by now: nothing of them is stored then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fence {
+    /// How often the account had been leased.
+    pub attempts: i64,
+    /// The version of its settings.
+    pub version: i64,
+}
+
+impl Fence {
+    /// Whether the account is still under this lease and these settings.
+    pub fn holds(self, row: &account::Model) -> bool {
+        (row.attempts, row.version) == (self.attempts, self.version)
+    }
 }
 
 /// One message as it came.

@@ -12,7 +12,7 @@ use sea_orm::{
 use serde_json::json;
 
 use super::{
-    batch::{Accepted, Cursor, Rekey, Source, Stored},
+    batch::{Accepted, Cursor, Fence, Rekey, Source, Stored},
     prepare::Prepared,
     source,
     thread::Threads,
@@ -39,6 +39,7 @@ pub(super) struct Marks<'a> {
     pub rekeyed: &'a [Rekey],
     pub cursor: Option<&'a Cursor>,
     pub after_fetch_due: bool,
+    pub fence: Option<Fence>,
 }
 
 /// Conversations as the batch leaves them.
@@ -54,7 +55,7 @@ struct Placed {
 /// Stores what is not known yet, in the caller's transaction, under a lock on the account.
 ///
 /// # Errors
-/// Whatever the database says.
+/// Whatever the database says; `RecordNotUpdated` when the fence does not hold any more.
 pub(super) async fn store(
     app: &App,
     tx: &DatabaseTransaction,
@@ -63,8 +64,10 @@ pub(super) async fn store(
     batch: &[Prepared],
     marks: Marks<'_>,
 ) -> Result<Accepted, DbErr> {
-    if source::lock_account(tx, account.id).await?.is_none() {
-        return Err(DbErr::RecordNotFound("the account is gone".into()));
+    let row = source::lock_account(tx, account.id).await?;
+    let row = row.ok_or_else(|| DbErr::RecordNotFound("the account is gone".into()))?;
+    if marks.fence.is_some_and(|fence| !fence.holds(&row)) {
+        return Err(DbErr::RecordNotUpdated);
     }
     source::rekey(tx, account.id, marks.rekeyed).await?;
     let fresh = fresh(tx, account, batch).await?;

@@ -33,7 +33,7 @@ impl Record {
         let same = row.as_ref().is_none_or(|row| row.uid_validity == i64::from(uid_validity));
         if !same {
             tracing::info!(account = %account, "the UIDVALIDITY changed: the folder is compared as a whole");
-            set_reconciled(held, Timestamp::ZERO).await?;
+            set_reconciled(held, row.as_ref().map_or(0, |row| row.uid_validity), Timestamp::ZERO).await?;
         }
         let finished = row.as_ref().is_some_and(|row| same && row.reconciled_at > Timestamp::ZERO);
         let older = source::Entity::find()
@@ -61,16 +61,22 @@ pub(super) async fn known_uids(held: &Held, uid_validity: u32) -> Result<HashSet
 }
 
 /// The UIDs of messages with which something is still to be done on the server.
+///
+/// # Errors
+/// `RecordNotUpdated` when they may be another session's, which means another server's messages by them.
 pub(super) async fn due_uids(held: &Held, uid_validity: u32) -> Result<Vec<u32>, DbErr> {
     let select = sources(held, uid_validity).filter(source::Column::AfterFetchDue.eq(true));
     let select = select.order_by_asc(source::Column::Uid).select_only().column(source::Column::Uid);
     let uids: Vec<i64> = select.into_tuple().all(held.app.db.read()).await?;
+    if !uids.is_empty() {
+        held.begin().await?.rollback().await?;
+    }
     Ok(uids.into_iter().filter_map(|uid| u32::try_from(uid).ok()).collect())
 }
 
 /// Notes that nothing more is to be done with these messages on the server.
 pub(super) async fn clear_due(held: &Held, uid_validity: u32, uids: &[u32]) -> Result<(), DbErr> {
-    let tx = held.app.db.begin().await?;
+    let tx = held.begin().await?;
     for uids in uids.chunks(IN_LIST) {
         let uids = uids.iter().copied().map(i64::from);
         source::Entity::update_many()
@@ -85,14 +91,15 @@ pub(super) async fn clear_due(held: &Held, uid_validity: u32, uids: &[u32]) -> R
     tx.commit().await
 }
 
-/// Notes when the whole folder was compared; zero while it has to be.
-pub(super) async fn set_reconciled(held: &Held, at: Timestamp) -> Result<(), DbErr> {
+/// Notes when the whole folder was compared that has this UIDVALIDITY on record; zero while it has to be.
+pub(super) async fn set_reconciled(held: &Held, uid_validity: i64, at: Timestamp) -> Result<(), DbErr> {
     let change = folder::ActiveModel { reconciled_at: Set(at), ..Default::default() };
-    let tx = held.app.db.begin().await?;
+    let tx = held.begin().await?;
     folder::Entity::update_many()
         .set(change)
         .filter(folder::Column::AccountId.eq(held.account.id))
         .filter(folder::Column::Folder.eq(&held.inbound.folder))
+        .filter(folder::Column::UidValidity.eq(uid_validity))
         .exec(&*tx)
         .await?;
     tx.commit().await

@@ -25,7 +25,9 @@ use crate::{
     },
     app::App,
     clock::Timestamp,
+    db::Tx,
     events::{self, NewEvent},
+    inbound::batch::Fence,
 };
 
 /// How often a lease is renewed.
@@ -142,6 +144,21 @@ impl Held {
             .set(change)
             .filter(account::Column::Id.eq(self.account.id))
             .filter(account::Column::Attempts.eq(self.attempts))
+    }
+
+    /// Under which lease and settings this session reads the mailbox.
+    pub(super) fn fence(&self) -> Fence {
+        Fence { attempts: self.attempts, version: self.account.version }
+    }
+
+    /// Begins a write of what this session found, and keeps the account from changing until it ends.
+    ///
+    /// # Errors
+    /// `RecordNotUpdated` when the fence does not hold any more.
+    pub(super) async fn begin(&self) -> Result<Tx, DbErr> {
+        let tx = self.app.db.begin().await?;
+        let row = self.lock(&tx).await?.filter(|row| self.fence().holds(row));
+        row.map(|_| tx).ok_or(DbErr::RecordNotUpdated)
     }
 
     /// Whether the settings are still those that this session began with, and the account is to be polled.

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use sea_orm::DbErr;
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -31,6 +32,9 @@ struct Item {
 
 impl From<AcceptError> for MailboxError {
     fn from(error: AcceptError) -> Self {
+        if let AcceptError::Db(error @ DbErr::RecordNotUpdated) = error {
+            return error.into();
+        }
         tracing::error!(%error, "fetched messages could not be stored");
         Self::Internal("fetched messages could not be stored".into())
     }
@@ -59,11 +63,12 @@ pub(super) async fn compare(
     if complete && bounds == Bounds::default() {
         mailbox.last_uid = mailbox.last_uid.max(last);
         let cursor = Some(cursor(mailbox, held, mailbox.last_uid));
-        accept(&held.app, Arc::clone(&held.account), Batch { cursor, ..Batch::default() }).await?;
+        let batch = Batch { cursor, fence: Some(held.fence()), ..Batch::default() };
+        accept(&held.app, Arc::clone(&held.account), batch).await?;
         // One that could not be fetched yet has not been compared either.
         if held.note(|health| health.suspects.is_empty()) {
             mailbox.renumbered = false;
-            folder::set_reconciled(held, held.app.clock.now()).await?;
+            folder::set_reconciled(held, validity.into(), held.app.clock.now()).await?;
         }
     }
     Ok(complete)
@@ -245,7 +250,7 @@ impl<'a> Place<'a> {
         }
         let cursor = fetched.then(|| Cursor { folder, uid_validity, last_uid: last_uid.into() });
         let after_fetch_due = fetched && held.inbound.after_fetch.action != AfterFetchAction::Leave;
-        let batch = Batch { incoming, rekeyed, cursor, after_fetch_due };
+        let batch = Batch { incoming, rekeyed, cursor, after_fetch_due, fence: Some(held.fence()) };
         let accepted = accept(&held.app, Arc::clone(&held.account), batch).await?;
         let taken = i64::try_from(accepted.stored.len()).unwrap_or(i64::MAX);
         held.note(|health| health.messages_taken = health.messages_taken.saturating_add(taken));

@@ -108,6 +108,28 @@ polled! {
         assert_eq!(old.commands("LOGOUT"), 1);
     }
 
+    async fn what_an_old_server_sends_after_the_account_was_moved_hides_nothing_on_the_new_one(app) {
+        let admin = app.admin().await;
+        let old = ImapServer::start(ImapBehaviour::default()).await;
+        let new = ImapServer::start(ImapBehaviour::default()).await;
+        [mail(1), mail(2)].iter().for_each(|raw| _ = old.append("INBOX", raw));
+        [mail(3), mail(4)].iter().for_each(|raw| _ = new.append("INBOX", raw));
+        old.behave(|b| (b.fetch_fault, b.fault_once) = (Some(FetchFault::Late), true));
+        let mut events = Events::of(&app);
+        let remove = json!({ "inbound": { "after_fetch": { "action": "delete" } } });
+        let id = draft(&admin, old.addr.port(), remove).await;
+        act(&admin, id, "activate").await;
+        old.wait_until_late().await;
+        let moved = json!({ "inbound": { "port": new.addr.port() } });
+        admin.patch(&format!("/v1/accounts/{id}"), moved).await.ok();
+        old.release();
+        new.wait_until(|server| server.uids("INBOX").is_empty()).await;
+        events.wait("account.connected").await;
+        assert_eq!(raws(&app, id).await, [mail(3), mail(4)]);
+        assert_eq!(old.uids("INBOX"), [1, 2]);
+        assert_eq!(read(&admin, id).await["state"], "active");
+    }
+
     async fn what_another_client_moves_and_expunges_costs_and_doubles_nothing(app) {
         let (admin, server) = (app.admin().await, ImapServer::start(ImapBehaviour::default()).await);
         (0..3).for_each(|number| _ = server.append("INBOX", &mail(number)));

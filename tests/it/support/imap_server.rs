@@ -28,6 +28,8 @@ pub enum FetchFault {
     CloseInLiteral,
     /// Leaves the message out, as if it had just been expunged.
     LeaveOut,
+    /// Waits until the test releases it, and then sends the message.
+    Late,
 }
 
 /// What the server offers and how it misbehaves.
@@ -114,6 +116,8 @@ struct Shared {
     connections: AtomicU64,
     bytes: AtomicU64,
     shutdown: CancellationToken,
+    late: watch::Sender<bool>,
+    released: CancellationToken,
 }
 
 /// The running server; it ends when it is dropped.
@@ -146,6 +150,8 @@ impl ImapServer {
             connections: AtomicU64::default(),
             bytes: AtomicU64::default(),
             shutdown: CancellationToken::new(),
+            late: watch::Sender::new(false),
+            released: CancellationToken::new(),
         });
         let serving = Arc::clone(&shared);
         let task = tokio::spawn(async move {
@@ -247,6 +253,16 @@ impl ImapServer {
     /// Waits until a client idles.
     pub async fn wait_until_idling(&self) {
         self.shared.idling.subscribe().wait_for(|idling| *idling > 0).await.unwrap();
+    }
+
+    /// Waits until a message is held back.
+    pub async fn wait_until_late(&self) {
+        self.shared.late.subscribe().wait_for(|late| *late).await.unwrap();
+    }
+
+    /// Sends what is held back.
+    pub fn release(&self) {
+        self.shared.released.cancel();
     }
 
     /// Says BYE to every client that idles, now and later.

@@ -202,11 +202,17 @@ impl Conversation {
                 if behaviour.fault_once {
                     self.shared.behaviour.lock().unwrap().fetch_fault = None;
                 }
-                if matches!(fault, FetchFault::LeaveOut) {
-                    continue;
+                match fault {
+                    FetchFault::LeaveOut => continue,
+                    FetchFault::Late => {
+                        self.shared.late.send_replace(true);
+                        self.shared.released.cancelled().await;
+                    }
+                    _ => {
+                        self.fail(&head, message, fault).await?;
+                        return Ok(false);
+                    }
                 }
-                self.fail(&head, message, fault).await?;
-                return Ok(false);
             }
             head.push_str(&format!(" BODY[] {{{}}}\r\n", message.raw.len()));
             self.send(head).await?;
@@ -232,7 +238,7 @@ impl Conversation {
                 self.send(half).await?;
                 if matches!(fault, FetchFault::Stall) { self.io.hang().await } else { Ok(()) }
             }
-            FetchFault::LeaveOut => Ok(()),
+            FetchFault::LeaveOut | FetchFault::Late => Ok(()),
         }
     }
 
