@@ -85,13 +85,16 @@ pub(super) async fn answer(
     let done = async {
         let work = paused.resume(&app.db).await?;
         let sent = file(app, &work.tx, now, caller, &wanted, &original.item, filed).await?;
-        work.commit(Answer::created(format!("/v1/messages/{}", sent.message_id), &sent)?).await
+        Ok::<_, Problem>((work, Answer::created(format!("/v1/messages/{}", sent.message_id), &sent)?))
     };
-    let done = done.await;
-    if done.is_err() {
-        app.raw.forget(&raw).await;
+    match done.await {
+        // Whether a commit that fails took place nobody knows: the bytes stay.
+        Ok((work, answer)) => work.commit(answer).await,
+        Err(problem) => {
+            app.raw.forget(&raw).await;
+            Err(problem)
+        }
     }
-    done
 }
 
 fn refuse_stale(conversation: &conversation::Model, wanted: &Wanted) -> Result<(), Problem> {

@@ -46,26 +46,39 @@ pub(super) async fn push(
     let source = Source { folder: FOLDER.into(), uid_validity: UID_VALIDITY, uid: 0, internal_date: now };
     let incoming = vec![Incoming { source, content: Content::Raw(raw) }];
     let mut prepared = prepare(app, &row, incoming).await?;
-    let answer = match idempotency.start(&app.db, now).await {
-        Ok(Start::Run(work)) => run(app, now, work, &mut prepared).await,
-        Ok(Start::Replay(answer)) => {
-            forget(app, &prepared).await;
-            return Ok(answer);
-        }
+    let started = match idempotency.start(&app.db, now).await {
+        Ok(Start::Run(work)) => take_in(app, now, work, &mut prepared).await,
+        Ok(Start::Replay(answer)) => Ok(Taken::Before(answer)),
         Err(problem) => Err(problem),
     };
-    if answer.is_err() {
-        forget(app, &prepared).await;
+    match started {
+        // Whether a commit that fails took place nobody knows: the bytes stay.
+        Ok(Taken::Now(work, answer)) => work.commit(answer).await,
+        Ok(Taken::Before(answer)) => {
+            forget(app, &prepared).await;
+            Ok(answer)
+        }
+        Err(problem) => {
+            forget(app, &prepared).await;
+            Err(problem)
+        }
     }
-    answer
 }
 
-async fn run(
+/// What became of a message before the commit.
+enum Taken {
+    /// The request was answered before.
+    Before(HttpResponse),
+    /// It is stored in this transaction, and this is to be said of it.
+    Now(Box<Work>, Answer),
+}
+
+async fn take_in(
     app: &App,
     now: Timestamp,
     work: Box<Work>,
     prepared: &mut [Prepared],
-) -> Result<HttpResponse, Problem> {
+) -> Result<Taken, Problem> {
     let [one] = prepared else { return Err(Problem::internal("one message was pushed")) };
     let account = Arc::new(usable(source::lock_account(&work.tx, one.message.account_id).await?)?);
     one.source.uid = source::next_uid(&work.tx, account.id, FOLDER, UID_VALIDITY).await?;
@@ -83,7 +96,7 @@ async fn run(
         work_item_id,
         message: MessageSummary::from(message),
     };
-    work.commit(Answer::created(format!("/v1/messages/{}", stored.message_id), &body)?).await
+    Ok(Taken::Now(work, Answer::created(format!("/v1/messages/{}", stored.message_id), &body)?))
 }
 
 fn usable(account: Option<account::Model>) -> Result<account::Model, Problem> {

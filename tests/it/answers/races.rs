@@ -4,7 +4,10 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::{Desk, MAIL};
-use crate::{inbound::push, on_both};
+use crate::{
+    inbound::{break_commits, push, push::objects},
+    on_both,
+};
 
 on_both! {
     async fn an_answer_to_a_conversation_that_went_on_is_refused(app) {
@@ -55,6 +58,15 @@ on_both! {
         assert_eq!((third.status, third.header("idempotent-replayed")), (201, "true"));
         assert_eq!(third.body, done.body);
         assert_eq!(desk.messages().await.len(), 2);
+    }
+
+    async fn the_bytes_of_an_answer_stay_when_nobody_knows_whether_it_was_committed(app) {
+        let desk = Desk::new(&app).await;
+        let upload = desk.upload(&desk.agent, "a.bin", "application/octet-stream", vec![7; 70_000]).await.ok();
+        let before = objects(&app);
+        break_commits(&app).await;
+        assert_ne!(desk.reply("reply", json!({ "attachment_ids": [upload["id"]] })).await.status, 201);
+        assert_eq!(objects(&app), before + 1);
     }
 
     async fn of_two_different_answers_at_once_one_is_sent(app) {

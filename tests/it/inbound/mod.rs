@@ -1,7 +1,7 @@
 //! Taking mail in: nothing lost, nothing twice, everything in its conversation.
 
 mod accept;
-mod push;
+pub mod push;
 mod threads;
 
 use std::{path::PathBuf, sync::Arc};
@@ -14,10 +14,10 @@ use postroom::{
     mail::token::Signer,
 };
 use reqwest::Method;
-use sea_orm::{EntityTrait, IntoActiveModel};
+use sea_orm::{ConnectionTrait, EntityTrait, IntoActiveModel};
 use serde_json::{Value, json};
 
-use crate::support::{Client, Reply, TestApp};
+use crate::support::{Backend, Client, Reply, TestApp};
 
 /// An account in use, or in the given state.
 pub async fn account_in(app: &TestApp, address: &str, state: AccountState) -> Arc<account::Model> {
@@ -95,6 +95,27 @@ pub fn batch(first: i64, mails: impl IntoIterator<Item = Vec<u8>>) -> Batch {
     let last_uid = incoming.last().map_or(first, |one| one.source.uid);
     let cursor = Some(Cursor { folder: "INBOX".into(), uid_validity: 1, last_uid });
     Batch { incoming, cursor, ..Batch::default() }
+}
+
+/// From now on a transaction that stores a message fails when it is committed, and not before.
+pub async fn break_commits(app: &TestApp) {
+    let mut statements = vec![
+        "CREATE TABLE nowhere (id BIGINT PRIMARY KEY)",
+        "CREATE TABLE doomed (id BIGINT REFERENCES nowhere (id) DEFERRABLE INITIALLY DEFERRED)",
+    ];
+    match app.backend {
+        Backend::Sqlite => statements
+            .push("CREATE TRIGGER doom AFTER INSERT ON messages BEGIN INSERT INTO doomed VALUES (1); END"),
+        Backend::Postgres => statements.extend([
+            "CREATE FUNCTION doom() RETURNS trigger AS 'BEGIN INSERT INTO doomed VALUES (1); RETURN NULL; END' LANGUAGE plpgsql",
+            "CREATE TRIGGER doom AFTER INSERT ON messages FOR EACH STATEMENT EXECUTE FUNCTION doom()",
+        ]),
+    }
+    let tx = app.app.db.begin().await.unwrap();
+    for statement in statements {
+        tx.execute_unprepared(statement).await.unwrap();
+    }
+    tx.commit().await.unwrap();
 }
 
 /// A fixture's bytes.

@@ -4,7 +4,7 @@ use postroom::{accounts::entity::AccountState, clock::Clock};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{account, account_in, fixture, fixtures, messages, push};
+use super::{account, account_in, break_commits, fixture, fixtures, messages, push};
 use crate::{
     on_both,
     support::{Backend, TestApp},
@@ -41,6 +41,15 @@ on_both! {
         assert_eq!(conversation["last_message_id"], message["id"]);
         assert_eq!((&conversation["state"], &conversation["message_count"]), (&json!("open"), &json!(1)));
         assert_eq!(conversation["subject"], message["subject"]);
+    }
+
+    async fn the_bytes_of_a_mail_stay_when_nobody_knows_whether_it_was_committed(app) {
+        let (admin, account) = (app.admin().await, account(&app, "support@example.com").await);
+        break_commits(&app).await;
+        let mut raw = b"Subject: Large\r\n\r\n".to_vec();
+        raw.resize(70_000, b'x');
+        assert_ne!(push(&admin, account.id, raw).await.status, 201);
+        assert_eq!(objects(&app), 1);
     }
 
     async fn a_mail_that_cannot_be_parsed_is_kept_with_what_its_header_says(app) {
