@@ -23,7 +23,7 @@ use crate::{
     http::{Answer, Caller, Code, Idempotency, Problem, idempotency::Start},
     id::{ConversationId, MessageId, WorkItemId},
     instance::instance_id,
-    work::{act::complete, entity::work_item, journal::Journal, state::note_answered},
+    work::{act::complete, entity::work_item, journal::Journal, state},
 };
 
 /// An answer that is on its way.
@@ -146,6 +146,11 @@ async fn file(
     seen: &work_item::Model,
     filed: Filed,
 ) -> Result<SentAnswer, Problem> {
+    if wanted.complete {
+        // The agent, who will have less to do, is locked between the conversation and the item, as everywhere.
+        state::lock_conversation(tx, seen.conversation_id).await?;
+        state::lock_agents(tx, [caller.agent_id()?]).await?;
+    }
     let (item, _) = at_desk_of(tx, seen.id, caller).await?;
     let conversation = conversation::Entity::find_by_id(item.conversation_id).one(tx).await?;
     let conversation = conversation.ok_or_else(|| Problem::not_found("conversation"))?;
@@ -153,15 +158,15 @@ async fn file(
     use_up(tx, caller, wanted).await?;
     let message = filed.message.clone();
     let states = outbound::file(app, tx, now, vec![filed]).await?;
-    note_answered(tx, &item, now).await?;
+    state::note_answered(tx, &item, now).await?;
     drafts::discard(tx, item.id).await?;
     if wanted.complete {
         let mut journal = Journal::new(now);
         complete(tx, &mut journal, item.id, caller, wanted.outcome_code.clone()).await?;
         journal.write(tx).await?;
     }
-    let state = states.first().copied().unwrap_or(message.state);
-    Ok(shown(message, item.id, state, wanted))
+    let sent = states.first().copied().unwrap_or(message.state);
+    Ok(shown(message, item.id, sent, wanted))
 }
 
 /// An upload goes out once.

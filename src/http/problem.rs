@@ -5,6 +5,8 @@ use sea_orm::{DbErr, SqlErr};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::db::is_transient;
+
 macro_rules! problems {
     ($($variant:ident $status:literal $code:literal $title:literal;)+) => {
         /// Every problem the API can answer with; the one table of codes, statuses and titles.
@@ -280,6 +282,10 @@ impl From<DbErr> for Problem {
                 DbErr::ConnectionAcquire(_) | DbErr::Conn(_) => {
                     tracing::error!(%error, "database not reachable");
                     Self::new(Code::Unavailable, "the database is not reachable").retry_after(5)
+                }
+                other if is_transient(&other) => {
+                    tracing::warn!(error = %other, "a request was given up for another one");
+                    Self::new(Code::ConcurrentChange, "somebody else changed the same things at the same moment")
                 }
                 other => Self::internal(other),
             },

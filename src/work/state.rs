@@ -8,7 +8,7 @@ use sea_orm::{
     ActiveValue::{NotSet, Set},
     ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, ExprTrait, IntoActiveModel, QueryFilter,
     QueryOrder, QuerySelect, UpdateMany,
-    sea_query::{CaseStatement, Expr},
+    sea_query::{CaseStatement, Expr, LockType},
 };
 
 use super::{
@@ -65,7 +65,27 @@ pub async fn lock_all(
 /// # Errors
 /// Whatever the database says.
 pub async fn lock_conversation(tx: &DatabaseTransaction, id: ConversationId) -> Result<(), DbErr> {
-    conversation::Entity::find_by_id(id).lock_exclusive().one(tx).await?;
+    lock_conversations(tx, [id]).await
+}
+
+/// The same for several at once, in the order of their ids. Rows that refer to a conversation, such as notes, may still
+/// be written by those who have its item.
+///
+/// # Errors
+/// Whatever the database says.
+pub async fn lock_conversations(
+    tx: &DatabaseTransaction,
+    ids: impl IntoIterator<Item = ConversationId>,
+) -> Result<(), DbErr> {
+    conversation::Entity::find()
+        .select_only()
+        .column(conversation::Column::Id)
+        .filter(conversation::Column::Id.is_in(ids))
+        .order_by_asc(conversation::Column::Id)
+        .lock(LockType::NoKeyUpdate)
+        .into_tuple::<ConversationId>()
+        .all(tx)
+        .await?;
     Ok(())
 }
 

@@ -22,7 +22,7 @@ use crate::{
     app::App,
     clock::Timestamp,
     conversations::entity::{conversation, message},
-    id::{UserId, WorkItemId},
+    id::{ConversationId, UserId, WorkItemId},
     lease::{Claimed, Leased},
     receipts::Limits,
     workers::Step,
@@ -106,6 +106,7 @@ pub async fn settle(app: &App, now: Timestamp, due: &[Claimed]) -> Result<(), Db
     let tx = app.db.begin().await?;
     let attempts: HashMap<WorkItemId, i64> =
         due.iter().map(|claimed| (WorkItemId(claimed.key), claimed.attempts)).collect();
+    lock_conversations(&tx, attempts.keys().copied()).await?;
     note_ended_wrap_ups(&tx, attempts.keys().copied(), now).await?;
     let mut items = state::lock_all(&tx, attempts.keys().copied()).await?;
     items.retain(|item| {
@@ -121,6 +122,22 @@ pub async fn settle(app: &App, now: Timestamp, due: &[Claimed]) -> Result<(), Db
     route(app, &tx, &mut journal, to_route).await?;
     journal.write(&tx).await?;
     tx.commit().await
+}
+
+/// Conversations are locked before items, everywhere: a script may answer, which is noted on the conversation.
+async fn lock_conversations(
+    tx: &DatabaseTransaction,
+    ids: impl Iterator<Item = WorkItemId>,
+) -> Result<(), DbErr> {
+    let conversations: Vec<ConversationId> = work_item::Entity::find()
+        .select_only()
+        .column(work_item::Column::ConversationId)
+        .filter(work_item::Column::Id.is_in(ids))
+        .filter(work_item::Column::Timer.is_in([Timer::Route, Timer::QueueTimeout, Timer::MaxWait]))
+        .into_tuple()
+        .all(tx)
+        .await?;
+    if conversations.is_empty() { Ok(()) } else { state::lock_conversations(tx, conversations).await }
 }
 
 /// Agents are locked before items, everywhere.

@@ -24,6 +24,7 @@ mod events;
 mod floor;
 mod full_loop;
 mod inbound;
+mod lock_order;
 mod mail_net;
 mod migrations;
 mod openapi;
