@@ -39,7 +39,7 @@ const PAUSE_MS: (i64, i64) = (1_000, 300_000);
 /// The same where only an administrator can help.
 const LONG_PAUSE_MS: (i64, i64) = (300_000, 3_600_000);
 /// How many messages that cannot be fetched are remembered.
-const SUSPECTS_MAX: usize = 1000;
+const SUSPECTS_MAX: usize = 400;
 /// So often a message is fetched alone before it is taken in as a stub.
 pub(super) const STRIKES: u32 = 4;
 
@@ -103,6 +103,11 @@ impl Held {
                 None => {}
             }
         });
+    }
+
+    /// Whether `more` suspects are more than can be remembered.
+    pub(super) fn is_crowded(&self, more: usize) -> bool {
+        self.note(|health| health.suspects.len() + more > SUSPECTS_MAX)
     }
 
     /// Forgets suspects, other than those that `keep` names.

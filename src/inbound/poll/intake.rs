@@ -84,18 +84,31 @@ pub(super) async fn take(
     listed: Vec<Listed>,
 ) -> Result<bool, MailboxError> {
     let validity = mailbox.uid_validity;
-    let strikes = |message: &Listed| held.strikes(validity, message.uid);
     let (mut suspects, healthy): (Vec<_>, Vec<_>) =
-        listed.into_iter().partition(|message| strikes(message).is_some());
+        listed.into_iter().partition(|message| held.strikes(validity, message.uid).is_some());
     let plan = Batches::plan(healthy, &limits(held));
-    for message in plan.oversize {
-        stub(mailbox, held, message).await?;
+    // A batch that fails could not be remembered: its turn comes when there is room again.
+    if held.is_crowded(limits(held).batch_messages)
+        && !take_suspects(mailbox, held, std::mem::take(&mut suspects)).await?
+    {
+        return Ok(false);
     }
     if !take_batches(mailbox, held, plan.batches).await? {
         return Ok(false);
     }
-    // Those that failed most often come last, so that they hold up nobody.
-    suspects.sort_by_key(|message| strikes(message));
+    for message in plan.oversize {
+        stub(mailbox, held, message).await?;
+    }
+    take_suspects(mailbox, held, suspects).await
+}
+
+/// Takes in suspects one by one; those that failed most often come last, so that they hold up nobody.
+async fn take_suspects(
+    mailbox: &mut Mailbox,
+    held: &Held,
+    mut suspects: Vec<Listed>,
+) -> Result<bool, MailboxError> {
+    suspects.sort_by_key(|message| held.strikes(mailbox.uid_validity, message.uid));
     for message in suspects {
         if held.app.shutdown.is_stopping() {
             return Ok(false);
@@ -199,18 +212,31 @@ async fn take_alone(mailbox: &mut Mailbox, held: &Held, message: Listed) -> Resu
 async fn stub(mailbox: &mut Mailbox, held: &Held, message: Listed) -> Result<(), MailboxError> {
     let now = held.app.clock.now();
     let size_bytes = i64::try_from(message.size_bytes).unwrap_or(i64::MAX);
-    // One that is known to lie about itself is left alone altogether.
-    let known_bad = held.strikes(mailbox.uid_validity, message.uid).is_some();
-    let header = match known_bad {
-        true => None,
-        false => mailbox.session.fetch_header(message.uid).await?,
-    };
+    let header = header(mailbox, held, &message).await?;
     let item = Item {
         uid: message.uid,
         internal_date: message.internal_date_ms.map_or(now, Timestamp::from_millis),
         content: Content::Oversize { size_bytes, header },
     };
     Place::of(mailbox, held).store(vec![item], false).await
+}
+
+/// What the header of a message says; none of one that is known to lie about itself, which is left alone altogether.
+async fn header(
+    mailbox: &mut Mailbox,
+    held: &Held,
+    message: &Listed,
+) -> Result<Option<Vec<u8>>, MailboxError> {
+    let (validity, uid) = (mailbox.uid_validity, message.uid);
+    if held.strikes(validity, uid).is_some_and(|strikes| strikes >= STRIKES) {
+        return Ok(None);
+    }
+    let found = mailbox.session.fetch_header(uid).await;
+    if let Err(error) = &found {
+        let may_pass = matches!(error, ImapError::Net(_) | ImapError::Timeout { .. } | ImapError::Closed { .. });
+        held.suspect(validity, uid, if may_pass { 1 } else { STRIKES });
+    }
+    Ok(found?)
 }
 
 fn cursor(mailbox: &Mailbox, held: &Held, last_uid: u32) -> Cursor {

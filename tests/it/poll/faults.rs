@@ -13,7 +13,7 @@ polled! {
     async fn a_literal_of_two_gigabytes_becomes_a_stub_and_the_others_are_taken_in(app) {
         let (admin, server) = (app.admin().await, ImapServer::start(ImapBehaviour::default()).await);
         (0..4).for_each(|number| _ = server.append("INBOX", &mail(number)));
-        server.behave(|b| (b.fetch_fault, b.fault_uid) = (Some(FetchFault::HugeLiteral(2_147_483_648)), Some(2)));
+        server.behave(|b| (b.fetch_fault, b.fault_uids) = (Some(FetchFault::HugeLiteral(2_147_483_648)), vec![2]));
         let mut events = Events::of(&app);
         let id = draft(&admin, server.addr.port(), json!({})).await;
         act(&admin, id, "activate").await;
@@ -25,6 +25,38 @@ polled! {
         server.append("INBOX", &mail(9));
         events.wait("message.received").await;
         assert_eq!(server.logins(), 3);
+    }
+
+    async fn a_header_that_cannot_be_fetched_stops_no_other_message(app) {
+        let admin = app.admin().await;
+        for fault in [FetchFault::HugeLiteral(2_147_483_648), FetchFault::Garbage] {
+            let server = ImapServer::start(ImapBehaviour::default()).await;
+            let mut large = mail(1);
+            large.resize(70_000, b'x');
+            [large, mail(2), mail(3)].iter().for_each(|raw| _ = server.append("INBOX", raw));
+            server.behave(|b| b.header_fault = Some(fault));
+            let mut events = Events::of(&app);
+            let id = draft(&admin, server.addr.port(), json!({})).await;
+            act(&admin, id, "activate").await;
+            events.wait("account.connected").await;
+            let states: Vec<_> = messages(&app, id).await.iter().map(|message| message.state).collect();
+            assert_eq!(states, [MessageState::Parsed, MessageState::Parsed, MessageState::Oversize], "{fault:?}");
+            assert_eq!((&read(&admin, id).await["state"], server.logins()), (&json!("active"), 2), "{fault:?}");
+        }
+    }
+
+    async fn more_bad_messages_than_can_be_remembered_at_a_time_are_all_taken_in(app) {
+        let (admin, server) = (app.admin().await, ImapServer::start(ImapBehaviour::default()).await);
+        (0..402).for_each(|number| _ = server.append("INBOX", &mail(number)));
+        server.behave(|b| (b.fetch_fault, b.fault_uids) = (Some(FetchFault::HugeLiteral(2_147_483_648)), vec![1, 201, 401]));
+        let mut events = Events::of(&app);
+        let id = draft(&admin, server.addr.port(), json!({})).await;
+        act(&admin, id, "activate").await;
+        events.wait("account.connected").await;
+        let taken = messages(&app, id).await;
+        let stubs = taken.iter().filter(|message| message.state == MessageState::Oversize).count();
+        assert_eq!((taken.len(), stubs), (402, 3));
+        assert_eq!(read(&admin, id).await["health"]["suspects"], json!([]));
     }
 
     async fn a_connection_that_breaks_in_the_middle_of_mail_loses_and_doubles_nothing(app) {

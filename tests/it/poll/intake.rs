@@ -134,7 +134,7 @@ polled! {
         let (admin, server) = (app.admin().await, ImapServer::start(ImapBehaviour::default()).await);
         (0..3).for_each(|number| _ = server.append("INBOX", &mail(number)));
         // Left out of the answer as if it were expunged, but it is still there.
-        server.behave(|b| (b.fetch_fault, b.fault_uid, b.fault_once) = (Some(FetchFault::LeaveOut), Some(2), true));
+        server.behave(|b| (b.fetch_fault, b.fault_uids, b.fault_once) = (Some(FetchFault::LeaveOut), vec![2], true));
         let mut events = Events::of(&app);
         let id = draft(&admin, server.addr.port(), json!({})).await;
         act(&admin, id, "activate").await;

@@ -30,6 +30,8 @@ pub enum FetchFault {
     LeaveOut,
     /// Waits until the test releases it, and then sends the message.
     Late,
+    /// Sends what no client understands.
+    Garbage,
 }
 
 /// What the server offers and how it misbehaves.
@@ -42,8 +44,10 @@ pub struct ImapBehaviour {
     /// The words with which every login is refused.
     pub refuse_login: Option<&'static str>,
     pub fetch_fault: Option<FetchFault>,
-    /// The fault strikes this message instead, wherever it stands in an answer.
-    pub fault_uid: Option<u32>,
+    /// The fault strikes these messages instead, wherever they stand in an answer.
+    pub fault_uids: Vec<u32>,
+    /// What goes wrong when a header is fetched.
+    pub header_fault: Option<FetchFault>,
     /// The fault strikes once.
     pub fault_once: bool,
     /// A command, such as `SELECT`, that gets no answer.
@@ -65,7 +69,8 @@ impl Default for ImapBehaviour {
             secret: "pass",
             refuse_login: None,
             fetch_fault: None,
-            fault_uid: None,
+            fault_uids: Vec::new(),
+            header_fault: None,
             fault_once: false,
             silent_on: None,
             inject: None,

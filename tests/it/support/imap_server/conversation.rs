@@ -175,9 +175,9 @@ impl Conversation {
         let header = items.contains("BODY.PEEK[HEADER]");
         let behaviour = self.shared.behaviour.lock().unwrap().clone();
         let fault = behaviour.fetch_fault.filter(|_| body);
-        let struck = |at: usize, uid: u32| match behaviour.fault_uid {
-            Some(wanted) => wanted == uid,
-            None => at == 1 || wanted.len() == 1,
+        let struck = |at: usize, uid: u32| match behaviour.fault_uids.as_slice() {
+            [] => at == 1 || wanted.len() == 1,
+            chosen => chosen.contains(&uid),
         };
         for (at, message) in wanted.iter().enumerate() {
             let sequence = self.view.iter().position(|uid| *uid == message.uid).map_or(0, |i| i + 1);
@@ -186,6 +186,10 @@ impl Conversation {
                 "* {sequence} FETCH (UID {} INTERNALDATE \"17-Jul-1996 02:44:25 -0700\"",
                 message.uid
             );
+            if let Some(fault) = behaviour.header_fault.filter(|_| header) {
+                self.fail(&head, message, fault).await?;
+                return Ok(false);
+            }
             if header {
                 let end = message.raw.windows(4).position(|four| four == b"\r\n\r\n").map_or(0, |at| at + 4);
                 self.send(format!("{head} BODY[HEADER]<0> {{{end}}}\r\n")).await?;
@@ -232,6 +236,7 @@ impl Conversation {
                 self.send(format!("{head} BODY[] {{{announced}}}\r\n")).await?;
                 self.io.hang().await
             }
+            FetchFault::Garbage => self.send(b"* 1 FETCH (((UID\r\n").await,
             FetchFault::Bye => self.send(b"* BYE going down\r\n").await,
             FetchFault::Stall | FetchFault::CloseInLiteral => {
                 self.send(format!("{head} BODY[] {{{size}}}\r\n")).await?;
