@@ -16,6 +16,7 @@ use crate::{
     conversations::entity::MessageState,
     mail::smtp::{BadAddress, ConnectFailed, Connection, Envelope, Outcome, SendReport},
     outgoing::{entity::Transport, relay::Relay},
+    raw::RawError,
 };
 
 /// One message on its way.
@@ -47,9 +48,10 @@ pub(super) async fn carry(app: &App, job: &Job) -> anyhow::Result<()> {
 impl Carrier<'_> {
     /// What became of it; none when another process has taken it over.
     async fn try_it(&mut self) -> anyhow::Result<Option<Verdict>> {
-        let raw = match self.app.raw.load(self.app.db.read(), self.job.row.message_id).await? {
-            Some(raw) => raw,
-            None => return Ok(Some(self.case().impossible("its source is gone".to_owned()))),
+        let raw = match self.app.raw.load(self.app.db.read(), self.job.row.message_id).await {
+            Ok(Some(raw)) => raw,
+            Ok(None) => return Ok(Some(self.case().impossible("its source is gone".to_owned()))),
+            Err(error) => return Ok(Some(self.unreadable(error).await?)),
         };
         let envelope = match self.envelope() {
             Ok(envelope) => envelope,
@@ -80,6 +82,19 @@ impl Carrier<'_> {
                 }
                 outcome => return Ok(Some(self.case().judge(&outcome, &recipients, self.now().await?))),
             }
+        }
+    }
+
+    /// What follows when the source cannot be read: an object that is gone or changed does not come back, a store that
+    /// does not answer does.
+    async fn unreadable(&self, error: RawError) -> anyhow::Result<Verdict> {
+        let reason = cut(&format!("its source cannot be read: {error}"));
+        match error {
+            RawError::Corrupt(_) | RawError::Store(object_store::Error::NotFound { .. }) => {
+                Ok(self.case().impossible(reason))
+            }
+            RawError::Store(_) => Ok(self.case().put_off(reason, self.now().await?)),
+            RawError::Db(error) => Err(error.into()),
         }
     }
 

@@ -160,6 +160,14 @@ impl Case<'_> {
         }
     }
 
+    /// The message could not be tried for a reason of our own: as it was, later, until it is given up.
+    pub fn put_off(&self, reason: String, now: Timestamp) -> Verdict {
+        if now < self.expires_at {
+            return self.untouched(reason, self.next_try(now));
+        }
+        Verdict { state: Some(MessageState::Expired), due_at: None, ..self.untouched(reason, self.due_at) }
+    }
+
     /// The message can never be sent, whatever the server says.
     pub fn impossible(&self, reason: String) -> Verdict {
         let mut recipients = self.recipients.to_vec();

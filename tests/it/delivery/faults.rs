@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use postroom::clock::Clock;
+use postroom::{clock::Clock, conversations::entity::raw_message, id::MessageId};
+use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter};
 use serde_json::{Value, json};
 
 use crate::{
@@ -24,6 +25,23 @@ async fn wait(app: &TestApp) {
 async fn server(admin: &Client) -> (String, String) {
     let server = admin.get(PATH).await.ok();
     (server["state"].as_str().unwrap().into(), server["state_reason"].as_str().unwrap_or_default().into())
+}
+
+/// Puts an object into the local store.
+fn object(app: &TestApp, name: &str, bytes: &[u8]) {
+    let directory = app.dir.path().join("objects/raw");
+    std::fs::create_dir_all(&directory).unwrap();
+    std::fs::write(directory.join(name), bytes).unwrap();
+}
+
+/// Says that the source of a message is in the object store.
+async fn move_source(app: &TestApp, id: MessageId, key: &str) {
+    let change =
+        raw_message::ActiveModel { data: Set(None), object_key: Set(Some(key.into())), ..Default::default() };
+    let tx = app.app.db.begin().await.unwrap();
+    let update = raw_message::Entity::update_many().set(change);
+    update.filter(raw_message::Column::MessageId.eq(id)).exec(&*tx).await.unwrap();
+    tx.commit().await.unwrap();
 }
 
 /// What one message meets at one stage, once: its state then, the tries it used up, the server's state, and the line of
@@ -192,6 +210,39 @@ on_both! {
         }
         assert_eq!(states, ["deferred", "deferred", "expired", "expired"]);
         assert_eq!(delivery(&admin, id).await["tries"], 3);
+    }
+
+    async fn a_message_whose_source_is_gone_or_changed_fails_for_good(app) {
+        let (admin, sink) = (app.admin().await, SmtpSink::start(Behaviour::default()).await);
+        use_sink(&admin, &sink).await;
+        object(&app, "changed", b"something else");
+        for key in ["raw/gone", "raw/changed"] {
+            let id = answer(&app).await;
+            move_source(&app, id, key).await;
+            send(&app).await;
+            let told = delivery(&admin, id).await;
+            assert_eq!((&told["state"], &told["next_try_at"]), (&json!("failed"), &json!(null)), "{told}");
+            assert!(told["state_reason"].as_str().unwrap().contains("its source cannot be read"), "{told}");
+        }
+        assert!(sink.received().is_empty());
+    }
+
+    async fn a_message_whose_source_cannot_be_read_for_now_is_tried_again_until_it_expires(app) {
+        let (admin, sink) = (app.admin().await, SmtpSink::start(Behaviour::default()).await);
+        let retry = json!({ "first_s": 60, "max_interval_s": 60, "give_up_after_s": 100 });
+        use_server(&admin, json!({ "port": sink.addr.port(), "retry": retry })).await;
+        object(&app, "file", b"");
+        let id = answer(&app).await;
+        // Neither there nor gone: a file has no directory below it.
+        move_source(&app, id, "raw/file/below").await;
+        let mut states = Vec::new();
+        for _ in 0..4 {
+            send(&app).await;
+            states.push(state(&admin, id).await);
+            wait(&app).await;
+        }
+        assert_eq!(states, ["queued", "queued", "expired", "expired"]);
+        assert!(sink.received().is_empty());
     }
 
     async fn a_refused_login_pauses_the_server_until_the_settings_change(app) {
