@@ -6,6 +6,7 @@ use sea_orm::{
     ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
     sea_query::{Expr, ExprTrait},
 };
+use serde_json::json;
 
 use super::{
     enqueue::NO_SERVER,
@@ -13,6 +14,7 @@ use super::{
         Phase,
         delivery::{ActiveModel, Column, Entity, Model},
     },
+    rules::Recipient,
     settle::{message_event, move_message, name},
     timeline::{self, Line},
 };
@@ -56,12 +58,20 @@ async fn take_over(app: &App, now: Timestamp) -> Result<usize, DbErr> {
     let tx = app.db.begin().await?;
     let mut taken = 0;
     for row in &rows {
-        let (state, reason, due_at) = match row.phase {
-            Phase::Dot if row.repeatable => (MessageState::Uncertain, AGAIN, Some(now)),
-            Phase::Dot => (MessageState::Uncertain, FOR_GOOD, None),
-            Phase::Begun | Phase::Idle => (MessageState::Queued, BEFORE_DOT, Some(row.due_at.unwrap_or(now))),
+        let mut recipients: Vec<Recipient> = serde_json::from_value(row.recipients.clone()).unwrap_or_default();
+        if row.phase == Phase::Dot {
+            recipients.iter_mut().filter(|recipient| recipient.is_open()).for_each(Recipient::lose);
+        }
+        let state = match recipients.iter().any(Recipient::is_uncertain) {
+            true => MessageState::Uncertain,
+            false => MessageState::Queued,
         };
-        if !fence(&tx, now, row, due_at).await? {
+        let (reason, due_at) = match row.phase {
+            Phase::Dot if row.repeatable => (AGAIN, Some(now)),
+            Phase::Dot => (FOR_GOOD, None),
+            Phase::Begun | Phase::Idle => (BEFORE_DOT, Some(row.due_at.unwrap_or(now))),
+        };
+        if !fence(&tx, now, row, &recipients, due_at).await? {
             continue;
         }
         taken += 1;
@@ -80,12 +90,14 @@ async fn fence(
     tx: &DatabaseTransaction,
     now: Timestamp,
     row: &Model,
+    recipients: &[Recipient],
     due_at: Option<Timestamp>,
 ) -> Result<bool, DbErr> {
     let change = ActiveModel {
         phase: Set(Phase::Idle),
         attempts: Set(row.attempts + 1),
         lease_until: Set(Timestamp::ZERO),
+        recipients: Set(json!(recipients)),
         due_at: Set(due_at),
         tries: Set(row.tries + i64::from(row.phase == Phase::Dot)),
         updated_at: Set(now),

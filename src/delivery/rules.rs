@@ -25,7 +25,7 @@ pub enum RecipientState {
     Deferred,
     /// Refused for good.
     Failed,
-    /// The answer to the final dot was lost.
+    /// The answer to the final dot was lost, and no later try brought certainty.
     Uncertain,
 }
 
@@ -49,9 +49,24 @@ impl Recipient {
         Self { address, state: RecipientState::Pending, code: None, text: None }
     }
 
-    /// Whether it still has to get the message.
+    /// Whether it still has to get the message, as far as is known.
     pub fn is_open(&self) -> bool {
-        !matches!(self.state, RecipientState::Sent | RecipientState::Failed)
+        match self.state {
+            RecipientState::Pending | RecipientState::Deferred => true,
+            RecipientState::Sent | RecipientState::Failed => false,
+            // Refused for good when the message was sent again.
+            RecipientState::Uncertain => self.code.is_none_or(|code| code < 500),
+        }
+    }
+
+    /// Whether nobody knows if it got the message.
+    pub fn is_uncertain(&self) -> bool {
+        self.state == RecipientState::Uncertain
+    }
+
+    /// The answer to the final dot was lost.
+    pub fn lose(&mut self) {
+        self.set(RecipientState::Uncertain, None);
     }
 
     fn set(&mut self, state: RecipientState, reply: Option<&Reply>) {
@@ -165,17 +180,25 @@ impl Case<'_> {
         if now < self.expires_at {
             return self.untouched(reason, self.next_try(now));
         }
-        Verdict { state: Some(MessageState::Expired), due_at: None, ..self.untouched(reason, self.due_at) }
+        let state = Some(self.unless_uncertain(MessageState::Expired));
+        Verdict { state, due_at: None, ..self.untouched(reason, self.due_at) }
+    }
+
+    /// How a message ends that is not sent: one that was perhaps handed over stays uncertain.
+    fn unless_uncertain(&self, state: MessageState) -> MessageState {
+        let uncertain = self.recipients.iter().any(Recipient::is_uncertain);
+        if uncertain { MessageState::Uncertain } else { state }
     }
 
     /// The message can never be sent, whatever the server says.
     pub fn impossible(&self, reason: String) -> Verdict {
         let mut recipients = self.recipients.to_vec();
-        for recipient in recipients.iter_mut().filter(|recipient| recipient.is_open()) {
+        let certain = |recipient: &&mut Recipient| recipient.is_open() && !recipient.is_uncertain();
+        for recipient in recipients.iter_mut().filter(certain) {
             recipient.set(RecipientState::Failed, None);
         }
         Verdict {
-            state: Some(MessageState::Failed),
+            state: Some(self.unless_uncertain(MessageState::Failed)),
             due_at: None,
             recipients,
             ..self.untouched(reason, self.due_at)
@@ -194,9 +217,9 @@ impl Case<'_> {
         let any = |state| recipients.iter().any(|recipient| recipient.state == state);
         let is_over = now >= self.expires_at;
         let uncertain = any(RecipientState::Uncertain);
-        let open = any(RecipientState::Deferred) || any(RecipientState::Pending);
+        let open = recipients.iter().any(Recipient::is_open);
         let next = if uncertain {
-            (MessageState::Uncertain, self.repeatable && !is_over)
+            (MessageState::Uncertain, self.repeatable && open && !is_over)
         } else if open && is_over {
             (MessageState::Expired, false)
         } else if open {
@@ -239,7 +262,16 @@ fn wants_login(reply: &Reply) -> bool {
 
 /// Where a recipient stands after `outcome`, when `said` was the answer to its RCPT.
 fn mark(recipient: &mut Recipient, outcome: &Outcome, said: Option<&Reply>) {
-    use RecipientState::{Deferred, Failed, Sent, Uncertain};
+    let was_uncertain = recipient.is_uncertain();
+    mark_by_this_try(recipient, outcome, said);
+    // A try that fails does not tell what became of the one before whose answer was lost.
+    if was_uncertain && recipient.state != RecipientState::Sent {
+        recipient.state = RecipientState::Uncertain;
+    }
+}
+
+fn mark_by_this_try(recipient: &mut Recipient, outcome: &Outcome, said: Option<&Reply>) {
+    use RecipientState::{Deferred, Failed, Sent};
     match said {
         Some(reply) if reply.is_transient() => return recipient.set(Deferred, Some(reply)),
         Some(reply) if !reply.is_positive() => return recipient.set(Failed, Some(reply)),
@@ -250,7 +282,7 @@ fn mark(recipient: &mut Recipient, outcome: &Outcome, said: Option<&Reply>) {
         Outcome::Deferred { reply, .. } => recipient.set(Deferred, Some(reply)),
         Outcome::Failed { reply, .. } => recipient.set(Failed, Some(reply)),
         Outcome::TooLarge { .. } | Outcome::NotOffered(_) => recipient.set(Failed, None),
-        Outcome::Uncertain { .. } => recipient.set(Uncertain, None),
+        Outcome::Uncertain { .. } => recipient.lose(),
         Outcome::Interrupted { .. } => recipient.set(Deferred, None),
         Outcome::ServiceClosing { .. } | Outcome::Stale | Outcome::Withheld { .. } => {}
     }
@@ -280,6 +312,9 @@ fn reason(state: MessageState, again: bool, outcome: &Outcome, recipients: &[Rec
         _ => outcome.to_string(),
     };
     let ending = match state {
+        MessageState::Uncertain if !matches!(outcome, Outcome::Uncertain { .. }) => {
+            "; an earlier try may have reached the recipient"
+        }
         MessageState::Uncertain if again => "; it is sent again, so the recipient may get it twice",
         MessageState::Uncertain => "; it is not sent again, so that nobody gets it twice",
         MessageState::Expired => "; it was tried for too long and is given up",
@@ -346,6 +381,26 @@ mod tests {
         assert_eq!((once.state, once.due_at), (Some(MessageState::Uncertain), None));
         let again = case(&known).judge(&lost, &[], NOW);
         assert_eq!((again.state, again.due_at), (Some(MessageState::Uncertain), Some(NOW.plus_s(60))));
+    }
+
+    #[test]
+    fn a_recipient_who_perhaps_got_the_message_stays_uncertain_until_it_is_sent() {
+        let known = recipients();
+        let lost = case(&known).judge(&Outcome::Uncertain { how: Interruption::Timeout }, &[], NOW);
+        let accepted = Outcome::Accepted { reply: reply(250), queue_id: None };
+        let replies = [said("a@x", 250), said("b@x", 450), said("c@x", 550)];
+        let again = case(&lost.recipients).judge(&accepted, &replies, NOW);
+        use RecipientState::{Sent, Uncertain};
+        assert_eq!(states(&again), [Sent, Uncertain, Uncertain]);
+        assert_eq!((again.state, again.due_at), (Some(MessageState::Uncertain), Some(NOW.plus_s(60))));
+        let open: Vec<bool> = again.recipients.iter().map(Recipient::is_open).collect();
+        assert_eq!(open, [false, true, false]);
+        let refused = Outcome::Failed { at: Verb::Data, reply: reply(554) };
+        let last = case(&again.recipients).judge(&refused, &[said("b@x", 250)], NOW);
+        assert_eq!((last.state, last.due_at), (Some(MessageState::Uncertain), None));
+        assert_eq!(case(&lost.recipients).impossible("gone".into()).state, Some(MessageState::Uncertain));
+        let late = Case { expires_at: NOW, ..case(&lost.recipients) }.put_off("away".into(), NOW);
+        assert_eq!((late.state, late.due_at), (Some(MessageState::Uncertain), None));
     }
 
     #[test]

@@ -51,6 +51,37 @@ on_both! {
         assert_eq!(delivery(&admin, id).await["tries"], 2);
     }
 
+    async fn what_was_perhaps_sent_stays_uncertain_whatever_becomes_of_later_tries(app) {
+        let admin = app.admin().await;
+        let sink = SmtpSink::start(Behaviour::with(Rule::at(Stage::Dot, Act::TakeAndClose).times(1))).await;
+        use_sink(&admin, &sink).await;
+        let id = answer(&app).await;
+        send(&app).await;
+        assert_eq!(state(&admin, id).await, "uncertain");
+        // The next try dies before the dot.
+        sink.behave(|behaviour| behaviour.rules.push(Rule::at(Stage::Data, Act::Late).times(1)));
+        app.app.clock.advance(Duration::from_secs(70));
+        die_when_late(&app, &sink).await;
+        admin.post("/v1/outgoing-server/pause", json!({})).await.ok();
+        app.app.clock.advance(Duration::from_secs(61));
+        send(&app).await;
+        assert_eq!(state(&admin, id).await, "uncertain");
+        admin.post(&format!("/v1/messages/{id}/cancel"), json!({})).await.problem(409, "invalid_state");
+        admin.post("/v1/outgoing-server/resume", json!({})).await.ok();
+        // The one after it is deferred, and the last one is refused for good.
+        sink.behave(|behaviour| behaviour.rules.push(Rule::at(Stage::Mail, Act::Reply("451 4.3.0 later")).times(1)));
+        send(&app).await;
+        let told = delivery(&admin, id).await;
+        assert_eq!((&told["state"], told["next_try_at"].is_string()), (&json!("uncertain"), true), "{told}");
+        sink.behave(|behaviour| behaviour.rules.push(Rule::at(Stage::Rcpt, Act::Reply("550 5.1.1 unknown")).times(1)));
+        app.app.clock.advance(Duration::from_secs(140));
+        send(&app).await;
+        let told = delivery(&admin, id).await;
+        assert_eq!((&told["state"], &told["next_try_at"], sink.received().len()), (&json!("uncertain"), &json!(null), 1));
+        assert_eq!(told["recipients"][0]["text"], "550 5.1.1 unknown");
+        assert_eq!(told["allowed_actions"], json!(["retry"]));
+    }
+
     async fn a_process_that_dies_after_the_dot_leaves_bulk_uncertain_for_good(app) {
         let admin = app.admin().await;
         let sink = SmtpSink::start(Behaviour::with(Rule::at(Stage::Dot, Act::Late).times(1))).await;
