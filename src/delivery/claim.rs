@@ -127,6 +127,8 @@ async fn begin(
         match was {
             // Left behind by a process that died a moment ago: `recover` decides about it.
             _ if row.phase != Phase::Idle => let_go(tx, row.message_id, row.due_at).await?,
+            // What may not be repeated is not, whoever made it due.
+            Some(Uncertain) if !row.repeatable => let_go(tx, row.message_id, None).await?,
             Some(was @ (Queued | Deferred | Uncertain)) => {
                 let recipients = serde_json::from_value(row.recipients.clone()).unwrap_or_default();
                 jobs.push(Job { row, was, recipients, server: Arc::clone(&server) });

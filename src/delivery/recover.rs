@@ -121,16 +121,33 @@ async fn queue_held(app: &App, now: Timestamp, retry: RetryPolicy) -> Result<usi
         return Ok(0);
     }
     let tx = app.db.begin().await?;
+    let ids = lock_waiting(&tx, ids).await?;
+    let moved = move_all(&tx, now, ids, &[MessageState::Held], MessageState::Queued, None).await?;
     let change = ActiveModel {
         due_at: Set(Some(now)),
         expires_at: Set(now.plus_s(retry.give_up_after_s)),
         updated_at: Set(now),
         ..Default::default()
     };
-    Entity::update_many().set(change).filter(Column::MessageId.is_in(ids.clone())).exec(&*tx).await?;
-    let moved = move_all(&tx, now, ids, &[MessageState::Held], MessageState::Queued, None).await?;
+    let queued = Entity::update_many().set(change).filter(Column::MessageId.is_in(moved.iter().copied()));
+    queued.exec(&*tx).await?;
     tx.commit().await?;
-    Ok(moved)
+    Ok(moved.len())
+}
+
+/// Locks those that nobody is sending: until then another replica may have done the same and sent them. The deliveries
+/// are locked before their messages are moved, as everywhere.
+async fn lock_waiting(tx: &DatabaseTransaction, ids: Vec<MessageId>) -> Result<Vec<MessageId>, DbErr> {
+    Entity::find()
+        .select_only()
+        .column(Column::MessageId)
+        .filter(Column::MessageId.is_in(ids))
+        .filter(Column::Phase.eq(Phase::Idle))
+        .order_by_asc(Column::MessageId)
+        .lock_exclusive()
+        .into_tuple()
+        .all(tx)
+        .await
 }
 
 /// There is no server any more: what waits is held.
@@ -141,17 +158,13 @@ async fn hold(app: &App, now: Timestamp) -> Result<usize, DbErr> {
         return Ok(0);
     }
     let tx = app.db.begin().await?;
-    let change = ActiveModel { due_at: Set(None), updated_at: Set(now), ..Default::default() };
-    let rows = Entity::update_many()
-        .set(change)
-        .filter(Column::MessageId.is_in(ids))
-        .filter(Column::Phase.eq(Phase::Idle))
-        .exec_with_returning(&*tx)
-        .await?;
-    let ids: Vec<MessageId> = rows.into_iter().map(|row| row.message_id).collect();
+    let ids = lock_waiting(&tx, ids).await?;
     let moved = move_all(&tx, now, ids, &waiting, MessageState::Held, Some(NO_SERVER)).await?;
+    let change = ActiveModel { due_at: Set(None), updated_at: Set(now), ..Default::default() };
+    let held = Entity::update_many().set(change).filter(Column::MessageId.is_in(moved.iter().copied()));
+    held.exec(&*tx).await?;
     tx.commit().await?;
-    Ok(moved)
+    Ok(moved.len())
 }
 
 async fn outbound(app: &App, states: &[MessageState]) -> Result<Vec<MessageId>, DbErr> {
@@ -167,6 +180,7 @@ async fn outbound(app: &App, states: &[MessageState]) -> Result<Vec<MessageId>, 
         .await
 }
 
+/// Gives those that were in one of the states.
 async fn move_all(
     tx: &DatabaseTransaction,
     now: Timestamp,
@@ -174,7 +188,7 @@ async fn move_all(
     from: &[MessageState],
     to: MessageState,
     reason: Option<&str>,
-) -> Result<usize, DbErr> {
+) -> Result<Vec<MessageId>, DbErr> {
     let change = message::ActiveModel {
         state: Set(to),
         state_reason: Set(reason.map(str::to_owned)),
@@ -194,5 +208,5 @@ async fn move_all(
     }
     timeline::append(tx, now, lines).await?;
     events::append(tx, now, told).await?;
-    Ok(moved.len())
+    Ok(moved.into_iter().map(|row| row.id).collect())
 }

@@ -25,7 +25,7 @@ pub enum RecipientState {
     Deferred,
     /// Refused for good.
     Failed,
-    /// The answer to the final dot was lost, and no later try brought certainty.
+    /// The answer to the final dot was lost.
     Uncertain,
 }
 

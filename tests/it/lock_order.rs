@@ -10,7 +10,7 @@ use postroom::{
     id::WorkItemId,
     work::{state, timers::expire},
 };
-use sea_orm::{ConnectionTrait, EntityTrait, Statement};
+use sea_orm::EntityTrait;
 use serde_json::json;
 
 use crate::{
@@ -18,22 +18,6 @@ use crate::{
     floor::Floor,
     support::{Backend, TestApp},
 };
-
-/// Waits until a transaction waits for another one's lock.
-async fn wait_for_waiting(app: &TestApp) {
-    let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    let waiting = async {
-        loop {
-            let statement = Statement::from_string(app.app.db.backend(), sql);
-            let row = app.app.db.read().query_one_raw(statement).await.unwrap().unwrap();
-            if row.try_get_by_index::<i64>(0).unwrap() > 0 {
-                return;
-            }
-        }
-    };
-    // Only so that a test that fails does not hang.
-    tokio::time::timeout(Duration::from_secs(60), waiting).await.expect("somebody waits");
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reply_that_completes_its_item_waits_for_the_agent_before_it_takes_the_item() {
@@ -44,7 +28,7 @@ async fn a_reply_that_completes_its_item_waits_for_the_agent_before_it_takes_the
     let tx = app.app.db.begin().await.unwrap();
     assert_eq!(state::lock_agents(&tx, [desk.agent_id]).await.unwrap().len(), 1);
     let transfer = async {
-        wait_for_waiting(&app).await;
+        app.wait_until_blocked().await;
         state::lock(&tx, item).await.unwrap();
         tx.commit().await.unwrap();
     };
@@ -74,7 +58,7 @@ async fn a_script_that_answers_waits_for_the_conversation_before_it_takes_the_it
     let tx = app.app.db.begin().await.unwrap();
     state::lock_conversation(&tx, item.conversation_id).await.unwrap();
     let complete = async {
-        wait_for_waiting(&app).await;
+        app.wait_until_blocked().await;
         state::lock(&tx, item.id).await.unwrap();
         tx.commit().await.unwrap();
     };

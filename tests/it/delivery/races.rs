@@ -2,7 +2,11 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use postroom::delivery::send::deliver;
+use postroom::{
+    conversations::entity::{MessageState, message},
+    delivery::{entity::delivery as row, send::deliver},
+};
+use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
 use serde_json::json;
 
 use crate::{
@@ -173,4 +177,24 @@ async fn two_replicas_send_200_messages_and_none_of_them_twice() {
     let ids: Vec<_> = sink.received().into_iter().filter_map(|mail| mail.message_id).collect();
     assert_eq!(ids.len(), 200, "{settled:?}");
     assert_eq!(ids.into_iter().collect::<HashSet<_>>().len(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_held_message_that_another_replica_sent_meanwhile_is_not_queued_again() {
+    let app = TestApp::start(Backend::Postgres).await;
+    let (admin, sink) = (app.admin().await, SmtpSink::start(Behaviour::default()).await);
+    let (id, held) = Draft::to(&["anna@example.com"]).bulk().enqueue(&app.app).await;
+    assert_eq!(held, MessageState::Held);
+    use_sink(&admin, &sink).await;
+    let other = app.app.db.begin().await.unwrap();
+    row::Entity::find_by_id(id).lock_exclusive().one(&*other).await.unwrap();
+    let sent_by_the_other = async {
+        app.wait_until_blocked().await;
+        let uncertain = message::ActiveModel { state: Set(MessageState::Uncertain), ..Default::default() };
+        let update = message::Entity::update_many().set(uncertain).filter(message::Column::Id.eq(id));
+        update.exec(&*other).await.unwrap();
+        other.commit().await.unwrap();
+    };
+    tokio::join!(send(&app), sent_by_the_other);
+    assert_eq!((state(&admin, id).await.as_str(), sink.received().len()), ("uncertain", 0));
 }

@@ -1,6 +1,6 @@
 //! The service on a fresh database and a free port, with a clock that the test moves.
 
-use std::{net::TcpListener, path::Path};
+use std::{net::TcpListener, path::Path, time::Duration};
 
 use actix_web::dev::ServerHandle;
 use postroom::{
@@ -13,7 +13,7 @@ use postroom::{
     id::UserId,
     telemetry,
 };
-use sea_orm::{ActiveValue::Set, ConnectionTrait, Database, EntityTrait};
+use sea_orm::{ActiveValue::Set, ConnectionTrait, Database, EntityTrait, Statement};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 use uuid::Uuid;
@@ -83,6 +83,23 @@ impl TestApp {
         let handle = server.handle();
         tokio::spawn(server);
         Self { app, url, backend, dir, server: handle }
+    }
+
+    /// Waits until a transaction on this PostgreSQL database waits for another one's lock.
+    pub async fn wait_until_blocked(&self) {
+        let sql = "SELECT count(*) FROM pg_stat_activity \
+                   WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        let blocked = async {
+            loop {
+                let statement = Statement::from_string(self.app.db.backend(), sql);
+                let row = self.app.db.read().query_one_raw(statement).await.unwrap().unwrap();
+                if row.try_get_by_index::<i64>(0).unwrap() > 0 {
+                    return;
+                }
+            }
+        };
+        // Only so that a test that fails does not hang.
+        tokio::time::timeout(Duration::from_secs(60), blocked).await.expect("somebody waits");
     }
 
     pub fn start_workers(&self) {
