@@ -3,6 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use tokio::time::Instant;
 
 use super::{
     carry::carry,
@@ -19,7 +20,7 @@ const RENEW: Duration = Duration::from_secs(LEASE_S as u64 / 3);
 /// Sends everything that is due, until nothing is; the next step goes on when something is.
 ///
 /// # Errors
-/// When the database cannot be used; messages that are being sent are finished first.
+/// When the database could not be used at last; messages that are being sent are finished first.
 pub async fn deliver(app: App) -> anyhow::Result<Step> {
     let server = outgoing::find(app.db.read()).await?;
     app.connections.close_idle(server.as_ref()).await;
@@ -47,7 +48,10 @@ struct Round<'a> {
     /// The messages that are being sent, with the fence of each.
     flying: HashMap<MessageId, i64>,
     is_claiming: bool,
+    /// Why the last look failed, how many failed in a row, and before when there is no other.
     failure: Option<anyhow::Error>,
+    failures: u32,
+    not_before: Instant,
     done: usize,
     next: Option<Timestamp>,
 }
@@ -60,6 +64,8 @@ impl<'a> Round<'a> {
             flying: HashMap::new(),
             is_claiming: false,
             failure: None,
+            failures: 0,
+            not_before: Instant::now(),
             done: 0,
             next: None,
         }
@@ -67,8 +73,7 @@ impl<'a> Round<'a> {
 
     async fn run(&mut self) -> anyhow::Result<()> {
         self.look();
-        let start = tokio::time::Instant::now();
-        let mut renewing = tokio::time::interval_at(start + RENEW, RENEW);
+        let mut renewing = tokio::time::interval_at(Instant::now() + RENEW, RENEW);
         while !self.running.is_empty() {
             let (called, pause) = (self.app.wakes.deliver.notified(), self.pause());
             tokio::select! {
@@ -109,7 +114,7 @@ impl<'a> Round<'a> {
     }
 
     fn may_begin(&self) -> bool {
-        !self.is_claiming && self.failure.is_none() && !self.app.shutdown.is_stopping()
+        !self.is_claiming && Instant::now() >= self.not_before && !self.app.shutdown.is_stopping()
     }
 
     fn renew(&mut self) {
@@ -125,7 +130,7 @@ impl<'a> Round<'a> {
                 self.claim();
             }
             Done::Claimed(Ok(found)) => {
-                self.is_claiming = false;
+                (self.is_claiming, self.failure, self.failures) = (false, None, 0);
                 self.next = None;
                 match found {
                     Claim::Jobs(jobs) => jobs.into_iter().for_each(|job| self.carry(job)),
@@ -136,18 +141,26 @@ impl<'a> Round<'a> {
             Done::Carried(id, result) => {
                 self.flying.remove(&id);
                 self.done += 1;
-                match result {
-                    Ok(()) => self.claim(),
-                    Err(error) => self.failure = Some(error),
+                if let Err(error) = result {
+                    // Its lease runs out; the others have nothing to do with it.
+                    tracing::error!(message = %id, error = format!("{error:#}"), "a message was not settled");
+                    metrics::counter!("postroom_worker_failures_total", "worker" => "delivery").increment(1);
                 }
+                self.claim();
             }
             Done::Renewed(Ok(())) => {}
             Done::Renewed(Err(error)) => tracing::warn!(%error, "leases of messages were not renewed"),
-            Done::Tended(Err(error)) | Done::Claimed(Err(error)) => {
-                self.is_claiming = false;
-                self.failure = Some(error);
-            }
+            Done::Tended(Err(error)) | Done::Claimed(Err(error)) => self.fail(error),
         }
+    }
+
+    /// A look failed: the messages that are being sent go on, and after a pause there is another look.
+    fn fail(&mut self, error: anyhow::Error) {
+        self.is_claiming = false;
+        self.failures = self.failures.saturating_add(1);
+        self.not_before = Instant::now() + Duration::from_millis(100 << self.failures.min(7));
+        tracing::warn!(error = format!("{error:#}"), failures = self.failures, "due messages were not found");
+        self.failure = Some(error);
     }
 
     fn carry(&mut self, job: Job) {

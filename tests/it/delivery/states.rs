@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use sea_orm::ConnectionTrait;
 use serde_json::json;
 
 use crate::{
     on_both,
     support::{
+        Backend,
         outbound::{Draft, answer, delivery, message_id_header, send, state, timeline, use_server, use_sink},
         smtp_sink::{Act, Behaviour, Rule, SmtpSink, Stage},
     },
@@ -97,6 +99,34 @@ on_both! {
         let (_, (quick, seen)) = tokio::join!(send(&app), meanwhile);
         assert_eq!(seen, Some(message_id_header(quick)));
         assert_eq!(state(&admin, slow).await, "sent");
+    }
+
+    async fn a_result_that_cannot_be_written_down_holds_up_nobody_else(app) {
+        let admin = app.admin().await;
+        let refuse = match app.backend {
+            Backend::Sqlite => "CREATE TRIGGER refuse BEFORE UPDATE ON deliveries WHEN NEW.precedence = 2 AND NEW.tries > 0 \
+                BEGIN SELECT RAISE(ABORT, 'refused'); END",
+            Backend::Postgres => "ALTER TABLE deliveries ADD CONSTRAINT refuse CHECK (precedence <> 2 OR tries = 0)",
+        };
+        let tx = app.app.db.begin().await.unwrap();
+        tx.execute_unprepared(refuse).await.unwrap();
+        tx.commit().await.unwrap();
+        let sink = SmtpSink::start(Behaviour::with(Rule::at(Stage::Dot, Act::Late).on_message(1))).await;
+        use_server(&admin, json!({ "port": sink.addr.port(), "max_connections": 2 })).await;
+        let slow = answer(&app).await;
+        let meanwhile = async {
+            sink.wait_until_late().await;
+            Draft::to(&["many@example.com"]).bulk().enqueue(&app.app).await;
+            sink.wait_for(1).await;
+            let quick = answer(&app).await;
+            // Only so that a test that fails does not hang.
+            let sent = tokio::time::timeout(Duration::from_secs(60), sink.wait_for(2)).await;
+            sink.release();
+            (quick, sent.expect("it is sent while another one is being sent"))
+        };
+        let (_, (quick, sent)) = tokio::join!(send(&app), meanwhile);
+        assert_eq!(sent[1].message_id, Some(message_id_header(quick)));
+        assert_eq!([state(&admin, slow).await, state(&admin, quick).await], ["sent", "sent"]);
     }
 
     async fn a_pause_in_the_middle_finishes_the_message_in_hand_and_no_other(app) {
