@@ -235,6 +235,28 @@ on_both! {
         assert_eq!(postroom::work::entity::work_item::Entity::find().all(app.app.db.read()).await.unwrap().len(), 2);
     }
 
+    async fn a_conversation_with_open_work_stays_open_whatever_became_of_its_first_mail(app) {
+        let app = still(&app).await;
+        let floor = Floor(&app);
+        let queue = floor.queue(&[], |_| {}).await;
+        let script = floor.script(json!({
+            "start": "answer",
+            "steps": {
+                "answer": { "type": "condition", "expression": "message.subject.startswith('Re:')", "next": { "true": "queue", "false": "spam" } },
+                "queue": enqueue(&queue.id, json!({ "assigned": "done", "queue_full": "done", "closed": "done" })),
+                "spam": { "type": "end", "result": "discard" },
+                "done": { "type": "end", "result": "done" },
+            },
+        })).await;
+        let account = floor.account(None, Some(script)).await;
+        let mail = floor.mail(&account, "spam").await;
+        let more = floor.answer(&mail).await;
+        floor.arrive(vec![mail.clone(), more]).await;
+        assert_eq!(floor.item_of(&mail).await.state, WorkState::Queued);
+        let row = conversation::Entity::find_by_id(mail.conversation.id).one(app.app.db.read()).await.unwrap().unwrap();
+        assert_eq!(row.state, ConversationState::Open);
+    }
+
     async fn a_receipt_goes_to_a_sender_once_in_seven_days(app) {
         let app = still(&app).await;
         let floor = Floor(&app);
