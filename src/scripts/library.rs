@@ -41,7 +41,7 @@ pub struct Loaded {
 }
 
 /// Everything in force at one moment.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Snapshot {
     stamp: Uuid,
     /// The active version of each script that has one; `None` when it does not compile.

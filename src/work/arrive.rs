@@ -54,7 +54,7 @@ pub async fn arrive(
     arrivals: Vec<Arrival>,
 ) -> Result<(), DbErr> {
     let open = open_items(tx, &arrivals).await?;
-    let world = World::load(tx, now, needs(app, &arrivals)).await?;
+    let world = World::load(&app.scripts, tx, now, needs(app, &arrivals)).await?;
     let mut batch = Batch { world, journal: Journal::new(now), receipts: Vec::new(), ..Batch::new(now) };
     batch.open = open;
     for arrival in arrivals {

@@ -15,7 +15,6 @@ pub mod decline;
 pub mod distribute;
 pub mod entity;
 mod explain_api;
-mod facts;
 pub mod journal;
 pub mod lane;
 pub mod leave;

@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use super::{
     decline::event_of,
     entity::{Timer, WorkState, work_item},
-    facts::facts,
     journal::{Journal, holder},
     lane::{Lane, SkillNeed},
     state,
@@ -23,6 +22,8 @@ use crate::{
     scripts::{
         definition::StepId,
         evaluate::{Compiled, Progress, advance},
+        facts::ItemFacts,
+        gather::facts,
         run::{RequiredSkill, Run, RunResult, RunState, Wait},
         steps::Step,
         turn::Effect,
@@ -102,7 +103,8 @@ impl Routing<'_> {
             return self.told(from, item);
         };
         item.script_version_id = Some(version);
-        let Some(script) = self.world.script(version) else {
+        let script = self.world.script(version);
+        let Some(script) = script.as_ref().map(|script| &script.compiled) else {
             let error = json!({ "code": "script_missing", "detail": "the script version cannot be run" });
             self.fall_back(item, Some(error));
             return self.told(from, item);
@@ -113,15 +115,15 @@ impl Routing<'_> {
                 let outcome = outcome.or_else(|| implied_outcome(item, &run));
                 (run, outcome)
             }
-            None => (Run::start(version.uuid(), &script), None),
+            None => (Run::start(version.uuid(), script), None),
         };
-        let progress = self.advance(&script, &mut run, item, outcome.as_deref());
+        let progress = self.advance(script, &mut run, item, outcome.as_deref());
         if held(item) {
             state::end_script(item);
             (item.timer, item.due_at) = (None, None);
             return;
         }
-        self.settle(item, &script, run, progress);
+        self.settle(item, script, run, progress);
         self.told(from, item);
     }
 
@@ -134,8 +136,12 @@ impl Routing<'_> {
         outcome: Option<&str>,
     ) -> Progress {
         let Subject { account, conversation, message } = self.subject;
-        let globals = self.world.globals.clone();
-        let facts = Arc::new(facts(account, conversation, message, item, globals, self.journal.now));
+        let begins = conversation.message_count <= 1;
+        let (known, in_force) = (facts_of(item), &self.world.in_force);
+        let mut facts = facts(account, conversation, begins, message, known, in_force, self.journal.now);
+        let last_agent = item.last_agent_id.map(|id| id.uuid());
+        facts.conversation.last_agent_id = last_agent.or(facts.conversation.last_agent_id);
+        let facts = Arc::new(facts);
         let host = Standpoint { world: self.world, account, message };
         let done = advance(script, run, &facts, &host, outcome);
         for effect in done.effects {
@@ -267,6 +273,16 @@ fn held(item: &work_item::Model) -> bool {
     holder(item).is_some() || item.state == WorkState::Completed
 }
 
+/// What a script may know of its item.
+fn facts_of(item: &work_item::Model) -> ItemFacts {
+    ItemFacts {
+        id: item.id.uuid(),
+        priority: own_priority(item).and_then(|priority| u8::try_from(priority).ok()),
+        class_id: item.class_id.map(|id| id.uuid()),
+        queue_id: item.queue_id.map(|id| id.uuid()),
+    }
+}
+
 fn own_priority(item: &work_item::Model) -> Option<i32> {
     (1..=10).contains(&item.priority).then_some(item.priority)
 }
@@ -296,7 +312,7 @@ fn continues(script: &Compiled, run: &Run) -> bool {
 pub fn has_timeout(world: &World, item: &work_item::Model) -> bool {
     let Some(script) = item.script_version_id.and_then(|version| world.script(version)) else { return false };
     let position = item.run.as_ref().and_then(|run| run["run"]["position"].as_str()).map(StepId::from);
-    let step = position.and_then(|position| script.definition().steps.get(&position).cloned());
+    let step = position.and_then(|position| script.compiled.definition().steps.get(&position).cloned());
     match step {
         Some(Step::Enqueue(step)) => step.next.timeout.is_some(),
         Some(Step::OfferLastAgent(_)) => true,

@@ -204,7 +204,7 @@ async fn route(
         return Ok(());
     }
     let subjects = subjects(tx, &items).await?;
-    let world = World::load(tx, journal.now, needs(app, &items, &subjects)).await?;
+    let world = World::load(&app.scripts, tx, journal.now, needs(app, &items, &subjects)).await?;
     let mut wanted = Vec::new();
     for before in items {
         let Some(subject) = subjects.get(&before.id) else { continue };

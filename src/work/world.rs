@@ -2,13 +2,12 @@
 
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, HashMap, HashSet},
-    sync::{Arc, LazyLock, Mutex},
+    collections::{HashMap, HashSet},
+    sync::Arc,
 };
 
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, JsonValue, QueryFilter, QueryResult, QuerySelect,
-    Statement,
+    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QuerySelect,
 };
 use uuid::Uuid;
 
@@ -22,23 +21,18 @@ use crate::{
     agents::entity::AgentState,
     clock::Timestamp,
     conversations::entity::message,
-    id::{QueueId, ScriptId, ScriptVersionId, UserId},
+    id::{QueueId, ScriptVersionId, UserId},
     queues::entity::{QueueState as State, queue},
     receipts::{Answered, Limits},
     scripts::{
         calendar::Calendar,
         definition::Definition,
-        evaluate::Compiled,
+        library::{Library, Loaded, Snapshot},
         run::RequiredSkill,
         steps::{ReferenceKind, Step},
         turn::{Host, QueueState, SendAnswer},
     },
 };
-
-/// An activated version never changes, so that what is compiled once serves as long as the process lives.
-static COMPILED: LazyLock<Mutex<HashMap<ScriptVersionId, Arc<Compiled>>>> = LazyLock::new(Mutex::default);
-/// More versions than this are not in use at a time; beyond, the cache begins anew.
-const MAX_COMPILED: usize = 256;
 
 /// What a batch of items needs.
 #[derive(Debug, Default)]
@@ -58,12 +52,9 @@ pub struct Needs<'a> {
 /// The world as one batch of runs sees it.
 #[derive(Debug, Default)]
 pub struct World {
-    active: HashMap<ScriptId, ScriptVersionId>,
-    default: Option<ScriptVersionId>,
-    scripts: HashMap<ScriptVersionId, Arc<Compiled>>,
-    calendars: HashMap<Uuid, Arc<Calendar>>,
-    /// The global variables.
-    pub globals: BTreeMap<String, JsonValue>,
+    /// Scripts, calendars and global variables.
+    pub in_force: Arc<Snapshot>,
+    scripts: HashMap<ScriptVersionId, Arc<Loaded>>,
     /// The queues that the scripts and accounts name.
     pub queues: HashMap<QueueId, queue::Model>,
     served: HashMap<QueueId, Served>,
@@ -78,22 +69,23 @@ impl World {
     ///
     /// # Errors
     /// Whatever the database says.
-    pub async fn load(db: &impl ConnectionTrait, now: Timestamp, needs: Needs<'_>) -> Result<Self, DbErr> {
-        let mut world = Self::default();
-        world.load_scripts(db, &needs).await?;
+    pub async fn load(
+        library: &Library,
+        db: &impl ConnectionTrait,
+        now: Timestamp,
+        needs: Needs<'_>,
+    ) -> Result<Self, DbErr> {
+        let mut world = Self { in_force: library.snapshot(db).await?, ..Self::default() };
+        world.load_scripts(library, db, &needs).await?;
         let mut mentions = Mentions::default();
         for script in world.scripts.values() {
-            mentions.read(script.definition());
+            mentions.read(script.compiled.definition());
         }
         mentions.queues.extend(needs.accounts.iter().filter_map(|account| account.fallback_queue_id));
         let queues: Vec<QueueId> = mentions.queues.iter().copied().collect();
         let rows = queue::Entity::find().filter(queue::Column::Id.is_in(queues.clone())).all(db).await?;
         world.queues = rows.into_iter().map(|row| (row.id, row)).collect();
         world.load_lengths(db).await?;
-        world.load_calendars(db, &mentions.calendars).await?;
-        if !world.scripts.is_empty() {
-            world.load_globals(db).await?;
-        }
         if mentions.agents {
             world.served = served(db, queue::Column::Id.is_in(queues)).await?;
             let groups: HashSet<_> = world.served.values().flat_map(|queue| queue.groups.clone()).collect();
@@ -108,16 +100,13 @@ impl World {
         Ok(world)
     }
 
-    /// The version on which a new item of this account begins; none when there is no script.
+    /// The version on which a new item of this account begins; none when there is nothing to run.
     pub fn version_for(&self, account: &account::Model) -> Option<ScriptVersionId> {
-        match account.script_id {
-            Some(script) => self.active.get(&script).copied(),
-            None => self.default,
-        }
+        self.in_force.active_for(account.script_id).map(|script| script.version_id)
     }
 
     /// A version made ready to run; none when it does not exist or does not compile.
-    pub fn script(&self, version: ScriptVersionId) -> Option<Arc<Compiled>> {
+    pub fn script(&self, version: ScriptVersionId) -> Option<Arc<Loaded>> {
         self.scripts.get(&version).cloned()
     }
 
@@ -128,24 +117,19 @@ impl World {
         }
     }
 
-    async fn load_scripts(&mut self, db: &impl ConnectionTrait, needs: &Needs<'_>) -> Result<(), DbErr> {
-        let sql = "SELECT id, active_version_id, is_default FROM scripts WHERE active_version_id IS NOT NULL";
-        for row in db.query_all_raw(Statement::from_string(db.get_database_backend(), sql)).await? {
-            let version = ScriptVersionId(row.try_get_by_index(1)?);
-            self.active.insert(ScriptId(row.try_get_by_index(0)?), version);
-            if row.try_get_by_index::<bool>(2)? {
-                self.default = Some(version);
+    async fn load_scripts(
+        &mut self,
+        library: &Library,
+        db: &impl ConnectionTrait,
+        needs: &Needs<'_>,
+    ) -> Result<(), DbErr> {
+        let active = needs.accounts.iter().filter_map(|account| self.in_force.active_for(account.script_id));
+        self.scripts = active.map(|script| (script.version_id, script)).collect();
+        for version in &needs.versions {
+            if !self.scripts.contains_key(version) {
+                let script = library.version(db, *version).await?;
+                self.scripts.extend(script.map(|script| (*version, script)));
             }
-        }
-        let fresh = needs.accounts.iter().filter_map(|account| self.version_for(account));
-        let wanted: HashSet<ScriptVersionId> = fresh.chain(needs.versions.iter().copied()).collect();
-        for version in wanted {
-            let cached = COMPILED.lock().ok().and_then(|cache| cache.get(&version).cloned());
-            let script = match cached {
-                Some(script) => Some(script),
-                None => compile(db, version).await?,
-            };
-            self.scripts.extend(script.map(|script| (version, script)));
         }
         Ok(())
     }
@@ -171,63 +155,12 @@ impl World {
         self.lengths = lengths.into();
         Ok(())
     }
-
-    async fn load_calendars(&mut self, db: &impl ConnectionTrait, ids: &HashSet<Uuid>) -> Result<(), DbErr> {
-        for id in ids {
-            let sql = "SELECT timezone, entries FROM calendars WHERE id = $1";
-            let Some(row) = query_by_id(db, sql, *id).await? else { continue };
-            let (timezone, entries): (String, JsonValue) =
-                (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
-            let rules = serde_json::json!({ "timezone": timezone, "entries": entries });
-            if let Ok(calendar) = serde_json::from_value::<Calendar>(rules) {
-                self.calendars.insert(*id, Arc::new(calendar));
-            }
-        }
-        Ok(())
-    }
-
-    async fn load_globals(&mut self, db: &impl ConnectionTrait) -> Result<(), DbErr> {
-        let sql = "SELECT name, value FROM variables";
-        for row in db.query_all_raw(Statement::from_string(db.get_database_backend(), sql)).await? {
-            self.globals.insert(row.try_get_by_index(0)?, row.try_get_by_index(1)?);
-        }
-        Ok(())
-    }
-}
-
-async fn query_by_id(db: &impl ConnectionTrait, sql: &str, id: Uuid) -> Result<Option<QueryResult>, DbErr> {
-    db.query_one_raw(Statement::from_sql_and_values(db.get_database_backend(), sql, [id.into()])).await
-}
-
-async fn compile(
-    db: &impl ConnectionTrait,
-    version: ScriptVersionId,
-) -> Result<Option<Arc<Compiled>>, DbErr> {
-    let sql = "SELECT definition FROM script_versions WHERE id = $1";
-    let Some(row) = query_by_id(db, sql, version.uuid()).await? else { return Ok(None) };
-    let document: JsonValue = row.try_get_by_index(0)?;
-    let compiled = Definition::parse(&document).and_then(Compiled::new);
-    let script = match compiled {
-        Ok(script) => Arc::new(script),
-        Err(problems) => {
-            tracing::error!(%version, ?problems, "an active script version does not compile");
-            return Ok(None);
-        }
-    };
-    if let Ok(mut cache) = COMPILED.lock() {
-        if cache.len() >= MAX_COMPILED {
-            cache.clear();
-        }
-        cache.insert(version, Arc::clone(&script));
-    }
-    Ok(Some(script))
 }
 
 /// What definitions speak of.
 #[derive(Debug, Default)]
 struct Mentions {
     queues: HashSet<QueueId>,
-    calendars: HashSet<Uuid>,
     agents: bool,
     templates: bool,
 }
@@ -238,9 +171,6 @@ impl Mentions {
             match reference.kind {
                 ReferenceKind::Queue => {
                     self.queues.insert(QueueId(reference.id));
-                }
-                ReferenceKind::Calendar => {
-                    self.calendars.insert(reference.id);
                 }
                 ReferenceKind::Template => self.templates = true,
                 _ => {}
@@ -276,7 +206,7 @@ impl Standpoint<'_> {
 
 impl Host for Standpoint<'_> {
     fn calendar(&self, id: Uuid) -> Option<Arc<Calendar>> {
-        self.world.calendars.get(&id).cloned()
+        self.world.in_force.calendar(id)
     }
 
     fn queue_state(&self, id: Uuid, skills: &[RequiredSkill]) -> QueueState {

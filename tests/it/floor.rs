@@ -223,6 +223,11 @@ impl Floor<'_> {
             vec![version.uuid().into(), script.uuid().into(), true.into(), definition.into(), at.into()],
         )
         .await;
+        run(
+            "INSERT INTO routing_stamp (id, stamp) VALUES (1, $1) ON CONFLICT (id) DO UPDATE SET stamp = $1",
+            vec![uuid::Uuid::now_v7().into()],
+        )
+        .await;
         tx.commit().await.unwrap();
         script
     }
@@ -314,7 +319,7 @@ impl Floor<'_> {
             signature: String::new(),
             html: None,
             attachments: json!([]),
-            headers: json!([["X-Mood", "fine"]]),
+            headers: json!({ "x-mood": ["fine"] }),
             size_bytes: 100,
             author_id: None,
             auto_submitted: None,

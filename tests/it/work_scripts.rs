@@ -218,6 +218,18 @@ on_both! {
         assert_eq!((&moved["state"], &moved["error"]), (&json!("queued"), &Value::Null));
     }
 
+    async fn an_account_whose_script_has_no_active_version_runs_the_default_one(app) {
+        let app = still(&app).await;
+        let floor = Floor(&app);
+        let fallback = floor.queue(&[], |_| {}).await;
+        let admin = app.admin().await;
+        let draft = admin.post("/v1/scripts", json!({ "name": "Not active yet" })).await.ok()["id"].as_str().unwrap().parse().unwrap();
+        let by_default = floor.item(&floor.account(Some(fallback.id), None).await, "hello").await;
+        let item = floor.item(&floor.account(Some(fallback.id), Some(draft)).await, "hello").await;
+        assert!(item.script_version_id.is_some());
+        assert_eq!(item.script_version_id, by_default.script_version_id);
+    }
+
     async fn what_a_script_discards_is_closed_and_new_mail_begins_anew(app) {
         let app = still(&app).await;
         let floor = Floor(&app);
@@ -242,7 +254,7 @@ on_both! {
         let script = floor.script(json!({
             "start": "answer",
             "steps": {
-                "answer": { "type": "condition", "expression": "message.subject.startswith('Re:')", "next": { "true": "queue", "false": "spam" } },
+                "answer": { "type": "condition", "when": "'Re:' in message.subject", "next": { "yes": "queue", "no": "spam" } },
                 "queue": enqueue(&queue.id, json!({ "assigned": "done", "queue_full": "done", "closed": "done" })),
                 "spam": { "type": "end", "result": "discard" },
                 "done": { "type": "end", "result": "done" },
