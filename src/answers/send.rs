@@ -20,7 +20,10 @@ use crate::{
         outbound::{self, Filed, Press},
         source::raw_problem,
     },
-    http::{Answer, Caller, Code, Idempotency, Problem, idempotency::Start},
+    http::{
+        Answer, Caller, Code, Idempotency, Problem,
+        idempotency::{Start, Work},
+    },
     id::{ConversationId, MessageId, WorkItemId},
     instance::instance_id,
     work::{act::complete, entity::work_item, journal::Journal, state},
@@ -83,18 +86,34 @@ pub(super) async fn answer(
     let filed = prepare(app, now, &original, letter).await?;
     let raw = without_data(&filed);
     let done = async {
-        let work = paused.resume(&app.db).await?;
+        let work = match paused.resume(&app.db).await? {
+            Start::Replay(answer) => return Ok(Done::Before(answer)),
+            Start::Run(work) => work,
+        };
         let sent = file(app, &work.tx, now, caller, &wanted, &original.item, filed).await?;
-        Ok::<_, Problem>((work, Answer::created(format!("/v1/messages/{}", sent.message_id), &sent)?))
+        let answer = Answer::created(format!("/v1/messages/{}", sent.message_id), &sent)?;
+        Ok::<_, Problem>(Done::Now(work, answer))
     };
     match done.await {
         // Whether a commit that fails took place nobody knows: the bytes stay.
-        Ok((work, answer)) => work.commit(answer).await,
+        Ok(Done::Now(work, answer)) => work.commit(answer).await,
+        Ok(Done::Before(answer)) => {
+            app.raw.forget(&raw).await;
+            Ok(answer)
+        }
         Err(problem) => {
             app.raw.forget(&raw).await;
             Err(problem)
         }
     }
+}
+
+/// What became of an answer before the commit.
+enum Done {
+    /// Another replica has sent it meanwhile.
+    Before(actix_web::HttpResponse),
+    /// It is filed in this transaction, and this is to be said of it.
+    Now(Box<Work>, Answer),
 }
 
 fn refuse_stale(conversation: &conversation::Model, wanted: &Wanted) -> Result<(), Problem> {

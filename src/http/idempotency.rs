@@ -28,6 +28,10 @@ use crate::{
 
 /// How long a stored answer is kept, in seconds.
 pub const KEPT_S: i64 = 24 * 3600;
+/// How long work that cannot be done twice may take, in seconds; after that it is taken to be dead, and done anew.
+const RUNNING_S: i64 = 15 * 60;
+/// The status of a row whose answer is not there yet.
+const RUNNING: i32 = 0;
 const MAX_KEY_LENGTH: usize = 255;
 
 /// The keys whose requests run in this process right now.
@@ -185,19 +189,40 @@ impl Running {
 pub struct PausedWork {
     key: Option<Stored>,
     guard: Option<Guard>,
+    is_marked: bool,
 }
 
 impl PausedWork {
-    /// Opens a transaction again, in which the answer is stored.
+    /// Opens a transaction again, in which the answer is stored; or finds the answer that another replica has stored
+    /// meanwhile.
     ///
     /// # Errors
-    /// Whatever the database says, or `idempotency_in_progress`.
-    pub async fn resume(self, db: &Db) -> Result<Work, Problem> {
+    /// Whatever the database says.
+    pub async fn resume(self, db: &Db) -> Result<Start, Problem> {
         let tx = db.begin().await?;
         if let Some(stored) = &self.key {
-            lock(&tx, &stored.caller, &stored.key).await?;
+            wait_for_lock(&tx, &stored.caller, &stored.key).await?;
+            if self.is_marked {
+                stored.forget(&tx).await?;
+            } else if let Some(answer) = stored.find(&tx).await? {
+                tx.rollback().await?;
+                return Ok(Start::Replay(answer));
+            }
         }
-        Ok(Work { tx, key: self.key, _guard: self.guard })
+        Ok(Start::Run(Box::new(Work { tx, key: self.key, _guard: self.guard })))
+    }
+
+    /// Gives up work that came to nothing, so that it can be done under the same key.
+    ///
+    /// # Errors
+    /// Whatever the database says.
+    pub async fn give_up(self, db: &Db) -> Result<(), Problem> {
+        if let Some(stored) = self.key.as_ref().filter(|_| self.is_marked) {
+            let tx = db.begin().await?;
+            stored.forget(&tx).await?;
+            tx.commit().await?;
+        }
+        Ok(())
     }
 }
 
@@ -209,7 +234,18 @@ impl Work {
     pub async fn pause(self) -> Result<PausedWork, Problem> {
         let Self { tx, key, _guard: guard } = self;
         tx.commit().await?;
-        Ok(PausedWork { key, guard })
+        Ok(PausedWork { key, guard, is_marked: false })
+    }
+
+    /// The same for work that cannot be undone once it is begun: until it ends, other replicas refuse the key too.
+    ///
+    /// # Errors
+    /// Whatever the database says.
+    pub async fn pause_marked(self) -> Result<PausedWork, Problem> {
+        if let Some(stored) = &self.key {
+            stored.insert(&self.tx, RUNNING, None).await?;
+        }
+        Ok(PausedWork { is_marked: true, ..self.pause().await? })
     }
 
     /// Stores the answer, commits it together with the work, and gives it.
@@ -248,6 +284,13 @@ impl Stored {
             ));
         }
         let status: i32 = row.try_get_by_index(1)?;
+        if status == RUNNING {
+            if Timestamp::from_millis(created_at).plus_s(RUNNING_S) > self.now {
+                return Err(in_progress());
+            }
+            self.forget(tx).await?;
+            return Ok(None);
+        }
         let sealed: Option<Vec<u8>> = row.try_get_by_index(4)?;
         let body = sealed.map(|sealed| self.sealer.open_text(&self.purpose(), &sealed)).transpose();
         let body = body.map_err(Problem::internal)?;
@@ -276,17 +319,21 @@ impl Stored {
     }
 
     async fn save(&self, tx: &Tx, answer: &Answer) -> Result<(), Problem> {
+        self.insert(tx, i32::from(answer.status.as_u16()), Some(answer)).await
+    }
+
+    async fn insert(&self, tx: &Tx, status: i32, answer: Option<&Answer>) -> Result<(), Problem> {
         let sql = "INSERT INTO idempotency_keys (caller, key, request_hash, status, location, etag, body_sealed, created_at) \
                    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
-        let body = answer.body.as_ref().map(ToString::to_string);
+        let body = answer.and_then(|answer| answer.body.as_ref()).map(ToString::to_string);
         let sealed = body.map(|body| self.sealer.seal(&self.purpose(), body.as_bytes())).transpose();
         let values = [
             self.caller.clone().into(),
             self.key.clone().into(),
             self.request_hash.clone().into(),
-            i32::from(answer.status.as_u16()).into(),
-            answer.location.clone().into(),
-            answer.etag.clone().into(),
+            status.into(),
+            answer.and_then(|answer| answer.location.clone()).into(),
+            answer.and_then(|answer| answer.etag.clone()).into(),
             sealed.map_err(Problem::internal)?.into(),
             self.now.as_millis().into(),
         ];
@@ -300,13 +347,25 @@ async fn lock(tx: &Tx, caller: &str, key: &str) -> Result<(), Problem> {
     if tx.get_database_backend() != DbBackend::Postgres {
         return Ok(());
     }
-    let digest = Sha256::digest(format!("{caller}\n{key}"));
-    let number = digest.iter().take(8).fold(0_i64, |number, byte| (number << 8) | i64::from(*byte));
-    let sql = "SELECT pg_try_advisory_xact_lock($1)";
+    let (sql, number) = ("SELECT pg_try_advisory_xact_lock($1)", lock_number(caller, key));
     let row =
         tx.query_one_raw(Statement::from_sql_and_values(DbBackend::Postgres, sql, [number.into()])).await?;
     let locked = row.map(|row| row.try_get_by_index::<bool>(0)).transpose()?.unwrap_or(false);
     if locked { Ok(()) } else { Err(in_progress()) }
+}
+
+/// The same for work that is half done: it waits for the short transaction of a repeat, which has nothing to do.
+async fn wait_for_lock(tx: &Tx, caller: &str, key: &str) -> Result<(), Problem> {
+    if tx.get_database_backend() == DbBackend::Postgres {
+        let (sql, number) = ("SELECT pg_advisory_xact_lock($1)", lock_number(caller, key));
+        tx.execute_raw(Statement::from_sql_and_values(DbBackend::Postgres, sql, [number.into()])).await?;
+    }
+    Ok(())
+}
+
+fn lock_number(caller: &str, key: &str) -> i64 {
+    let digest = Sha256::digest(format!("{caller}\n{key}"));
+    digest.iter().take(8).fold(0_i64, |number, byte| (number << 8) | i64::from(*byte))
 }
 
 fn in_progress() -> Problem {

@@ -134,10 +134,19 @@ pub async fn send_test_message(
         Start::Replay(answer) => return Ok(answer),
         Start::Run(work) => work,
     };
-    // Nothing holds a transaction over the network: the key stays taken in this process meanwhile.
-    let paused = work.pause().await?;
-    let report = send_test(&app, &row, &from, &body.0.to, now).await?;
-    paused.resume(&app.db).await?.commit(Answer::ok(&report)?).await
+    // Nothing holds a transaction over the network: the key stays taken meanwhile.
+    let paused = work.pause_marked().await?;
+    let report = match send_test(&app, &row, &from, &body.0.to, now).await {
+        Ok(report) => report,
+        Err(problem) => {
+            paused.give_up(&app.db).await?;
+            return Err(problem);
+        }
+    };
+    match paused.resume(&app.db).await? {
+        Start::Replay(answer) => Ok(answer),
+        Start::Run(work) => work.commit(Answer::ok(&report)?).await,
+    }
 }
 
 async fn sender(app: &App, account_id: Option<AccountId>) -> Result<String, Problem> {

@@ -23,6 +23,7 @@ mod delivery;
 mod events;
 mod floor;
 mod full_loop;
+mod idempotency;
 mod inbound;
 mod lock_order;
 mod mail_net;
