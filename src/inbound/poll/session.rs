@@ -89,6 +89,8 @@ async fn once(held: &Held, watch: &mut Watch) -> Result<End, MailboxError> {
             News::Said(Signal::Backfill(bounds)) => {
                 held.trouble();
                 compare(&mut mailbox, held, bounds).await?;
+                // The list that was bounded may have held mail that the server will not announce again.
+                take_new(&mut mailbox, held).await?;
             }
             News::Said(Signal::Changed) if held.is_current().await? => continue,
             News::Said(Signal::Changed | Signal::Stop) => break,

@@ -151,6 +151,27 @@ polled! {
         assert_eq!(server.logins(), 1);
     }
 
+    async fn mail_that_comes_during_a_bounded_backfill_is_taken_in_too(app) {
+        let behaviour = ImapBehaviour { fetch_fault: Some(FetchFault::Late), fault_once: true, ..ImapBehaviour::default() };
+        let (admin, server) = (app.admin().await, ImapServer::start(behaviour.without("IDLE")).await);
+        let mut events = Events::of(&app);
+        let id = draft(&admin, server.addr.port(), json!({})).await;
+        act(&admin, id, "activate").await;
+        events.wait("account.connected").await;
+        server.append("INBOX", &mail(1));
+        server.wait_until_late().await;
+        server.append("INBOX", &mail(2));
+        server.append("INBOX", &mail(3));
+        let asked = admin.post(&format!("/v1/accounts/{id}/backfill"), json!({ "limit": 1 })).await;
+        assert_eq!(asked.status, 202);
+        events.wait("account.backfill_requested").await;
+        server.release();
+        for _ in 0..3 {
+            events.wait("message.received").await;
+        }
+        assert_eq!(raws(&app, id).await, [mail(1), mail(2), mail(3)]);
+    }
+
     async fn messages_are_marked_moved_or_deleted_once_they_are_safe(app) {
         let admin = app.admin().await;
         let mut events = Events::of(&app);
