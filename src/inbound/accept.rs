@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sea_orm::{DbErr, RuntimeErr};
+use sea_orm::{DatabaseTransaction, DbErr, RuntimeErr, TransactionTrait};
 
 use super::{
     batch::{AcceptError, Accepted, Batch},
@@ -10,7 +10,9 @@ use super::{
     store::{Marks, store, unused},
     thread::Links,
 };
-use crate::{accounts::entity::account, app::App, conversations::entity::message, db::is_transient};
+use crate::{
+    accounts::entity::account, app::App, clock::Timestamp, conversations::entity::message, db::is_transient,
+};
 
 /// How often a batch is tried again that PostgreSQL gave up for a deadlock.
 const RETRIES: usize = 5;
@@ -59,6 +61,42 @@ async fn commit(
         match done.await {
             Err(error) if is_transient(&error) && tries < RETRIES => tries += 1,
             done => return done,
+        }
+    }
+}
+
+/// Stores one message in a transaction that does more, as [`accept`] does: what the database refuses is stored without its
+/// texts, and what it gives up for another transaction is tried again. The caller has locked the account.
+///
+/// # Errors
+/// Whatever the database says; what the transaction did before stays.
+pub(super) async fn accept_within(
+    app: &App,
+    tx: &DatabaseTransaction,
+    now: Timestamp,
+    account: &Arc<account::Model>,
+    one: &Prepared,
+) -> Result<Accepted, DbErr> {
+    let (mut tries, mut bare) = (0, None);
+    loop {
+        let batch = std::slice::from_ref(bare.as_ref().unwrap_or(one));
+        let savepoint = tx.begin().await?;
+        match store(app, &savepoint, now, account, batch, Marks::default()).await {
+            Ok(accepted) => {
+                savepoint.commit().await?;
+                return Ok(accepted);
+            }
+            Err(error) => {
+                savepoint.rollback().await?;
+                if is_refusal(&error) && bare.is_none() {
+                    tracing::error!(%error, message = %one.message.id, "a message is stored without its texts");
+                    bare = Some(without_texts(one, account));
+                } else if is_transient(&error) && tries < RETRIES {
+                    tries += 1;
+                } else {
+                    return Err(error);
+                }
+            }
         }
     }
 }

@@ -6,11 +6,11 @@ use actix_web::HttpResponse;
 use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter};
 
 use super::{
+    accept::accept_within,
     api::PushedMessage,
     batch::{AcceptError, Content, Incoming, Source},
     prepare::{Prepared, prepare},
     source,
-    store::{Marks, store},
 };
 use crate::{
     accounts::entity::{AccountState, account},
@@ -82,7 +82,7 @@ async fn take_in(
     let [one] = prepared else { return Err(Problem::internal("one message was pushed")) };
     let account = Arc::new(usable(source::lock_account(&work.tx, one.message.account_id).await?)?);
     one.source.uid = source::next_uid(&work.tx, account.id, FOLDER, UID_VALIDITY).await?;
-    let accepted = store(app, &work.tx, now, &account, prepared, Marks::default()).await;
+    let accepted = Box::pin(accept_within(app, &work.tx, now, &account, one)).await;
     let accepted = accepted.map_err(AcceptError::from)?;
     let stored =
         accepted.stored.first().ok_or_else(|| Problem::internal("a new number was known already"))?;

@@ -15,7 +15,7 @@ use postroom::{
 use sea_orm::{ConnectionTrait, EntityTrait};
 use sha2::{Digest, Sha256};
 
-use super::{account, batch, incoming, messages, push::objects};
+use super::{account, batch, incoming, messages, push::objects, refuse_subject};
 use crate::{
     on_both,
     support::{Backend, TestApp},
@@ -121,14 +121,7 @@ on_both! {
 
     async fn one_message_that_the_database_refuses_does_not_stop_the_others(app) {
         let (admin, account) = (app.admin().await, account(&app, "support@example.com").await);
-        let refuse = match app.backend {
-            Backend::Sqlite => "CREATE TRIGGER refuse BEFORE INSERT ON messages WHEN NEW.subject = '2' \
-                BEGIN SELECT RAISE(ABORT, 'refused'); END",
-            Backend::Postgres => "ALTER TABLE messages ADD CONSTRAINT refuse CHECK (subject <> '2')",
-        };
-        let tx = app.app.db.begin().await.unwrap();
-        tx.execute_unprepared(refuse).await.unwrap();
-        tx.commit().await.unwrap();
+        refuse_subject(&app, "2").await;
         let accepted = accept(&app.app, account, batch(1, (1..4).map(|number| mail(number, 100)))).await.unwrap();
         let states: Vec<_> = accepted.stored.iter().map(|one| one.state).collect();
         assert_eq!(states, [MessageState::Parsed, MessageState::Unparsed, MessageState::Parsed]);

@@ -97,6 +97,20 @@ pub fn batch(first: i64, mails: impl IntoIterator<Item = Vec<u8>>) -> Batch {
     Batch { incoming, cursor, ..Batch::default() }
 }
 
+/// From now on the database refuses messages with this subject.
+pub async fn refuse_subject(app: &TestApp, subject: &str) {
+    let refuse = match app.backend {
+        Backend::Sqlite => format!(
+            "CREATE TRIGGER refuse BEFORE INSERT ON messages WHEN NEW.subject = '{subject}' \
+             BEGIN SELECT RAISE(ABORT, 'refused'); END"
+        ),
+        Backend::Postgres => format!("ALTER TABLE messages ADD CONSTRAINT refuse CHECK (subject <> '{subject}')"),
+    };
+    let tx = app.app.db.begin().await.unwrap();
+    tx.execute_unprepared(&refuse).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
 /// From now on a transaction that stores a message fails when it is committed, and not before.
 pub async fn break_commits(app: &TestApp) {
     let mut statements = vec![

@@ -4,7 +4,7 @@ use postroom::{accounts::entity::AccountState, clock::Clock};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{account, account_in, break_commits, fixture, fixtures, messages, push};
+use super::{account, account_in, break_commits, refuse_subject, fixture, fixtures, messages, push};
 use crate::{
     on_both,
     support::{Backend, TestApp},
@@ -41,6 +41,16 @@ on_both! {
         assert_eq!(conversation["last_message_id"], message["id"]);
         assert_eq!((&conversation["state"], &conversation["message_count"]), (&json!("open"), &json!(1)));
         assert_eq!(conversation["subject"], message["subject"]);
+    }
+
+    async fn a_mail_that_the_database_refuses_is_kept_without_its_texts(app) {
+        let (admin, account) = (app.admin().await, account(&app, "support@example.com").await);
+        refuse_subject(&app, "Order").await;
+        let pushed = push(&admin, account.id, "From: anna@example.org\r\nSubject: Order\r\n\r\nHello\r\n").await.ok();
+        assert_eq!(pushed["message"]["state"], "unparsed");
+        assert!(pushed["work_item_id"].is_string());
+        let raw = admin.get(&format!("/v1/messages/{}/raw", pushed["message"]["id"].as_str().unwrap())).await;
+        assert!(raw.bytes.ends_with(b"Hello\r\n"));
     }
 
     async fn the_bytes_of_a_mail_stay_when_nobody_knows_whether_it_was_committed(app) {
