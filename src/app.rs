@@ -8,7 +8,8 @@ use std::{
 
 use anyhow::Context;
 use postroom_migrations::Migrator;
-use sea_orm_migration::MigratorTrait;
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement, TransactionTrait};
+use sea_orm_migration::{MigratorTrait, SchemaManager};
 use tokio::sync::OnceCell;
 
 use crate::{
@@ -31,6 +32,8 @@ use crate::{
 
 /// How long a soft stop waits for work to end.
 pub const DRAIN: Duration = Duration::from_secs(10);
+/// The number of the lock under which PostgreSQL is migrated: "postroom" in ASCII.
+const TURN: i64 = 0x706f_7374_726f_6f6d;
 
 /// What every handler and worker shares. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -99,6 +102,7 @@ impl App {
         }
         let db =
             Db::connect(&config.database).await.context("database.url: the database cannot be opened")?;
+        refuse_newer(db.read()).await?;
         let raw = RawStore::open(&config.storage)
             .context("storage.object_store_url: the object store cannot be opened")?;
         let shutdown = Shutdown::default();
@@ -165,16 +169,40 @@ impl App {
 /// # Errors
 /// When the database cannot be reached, a migration fails, or it holds migrations that this program does not know.
 pub async fn migrate(config: &Config) -> anyhow::Result<()> {
-    let db =
-        Db::connect_writer(&config.database).await.context("database.url: the database cannot be opened")?;
+    let connect = || Db::connect_writer(&config.database);
+    let db = connect().await.context("database.url: the database cannot be opened")?;
+    if db.get_database_backend() != DbBackend::Postgres {
+        refuse_newer(&db).await?;
+        Migrator::up(&db, None).await.context("a migration failed")?;
+        return Ok(db.close().await?);
+    }
+    // Replicas that start together migrate one after the other; the lock ends with its transaction, or the process.
+    let keeper = connect().await.context("database.url: the database cannot be opened")?;
+    let turn = keeper.begin().await?;
+    let wait = Statement::from_sql_and_values(DbBackend::Postgres, "SELECT pg_advisory_xact_lock($1)", [TURN.into()]);
+    turn.execute_raw(wait).await.context("the migrations' lock")?;
+    refuse_newer(&db).await?;
+    Migrator::up(&db, None).await.context("a migration failed")?;
+    turn.rollback().await?;
+    keeper.close().await?;
+    Ok(db.close().await?)
+}
+
+/// Refuses a database that a newer version of this program has migrated; one that is not migrated yet is none.
+async fn refuse_newer(db: &DatabaseConnection) -> anyhow::Result<()> {
+    let table = Migrator::migration_table_name().to_string();
+    if !SchemaManager::new(db).has_table(&table).await.context("the database's migrations cannot be read")? {
+        return Ok(());
+    }
     let known: Vec<String> =
         Migrator::migrations().iter().map(|migration| migration.name().to_owned()).collect();
-    if let Ok(applied) = Migrator::get_migration_models(&db).await
-        && let Some(newer) = applied.iter().find(|model| !known.contains(&model.version))
-    {
-        anyhow::bail!("the database holds migration {} of a newer version of this program", newer.version);
+    let applied = Statement::from_string(db.get_database_backend(), format!("SELECT version FROM {table}"));
+    for row in db.query_all_raw(applied).await.context("the database's migrations cannot be read")? {
+        let version: String = row.try_get_by_index(0)?;
+        anyhow::ensure!(
+            known.contains(&version),
+            "the database holds migration {version} of a newer version of this program"
+        );
     }
-    Migrator::up(&db, None).await.context("a migration failed")?;
-    db.close().await?;
     Ok(())
 }

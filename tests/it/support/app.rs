@@ -206,7 +206,8 @@ pub async fn fresh_database(backend: Backend, dir: &Path) -> String {
     }
 }
 
-async fn create_database(name: &str, template: Option<&str>) -> String {
+/// A new PostgreSQL database, empty or copied.
+pub async fn create_database(name: &str, template: Option<&str>) -> String {
     let server = std::env::var("POSTROOM_TEST_PG")
         .expect("run the tests with `make test-fast`, which starts PostgreSQL");
     let connection = Database::connect(&server).await.unwrap();
