@@ -55,17 +55,32 @@ impl Leased {
         lease_s: i64,
         limit: u32,
     ) -> Result<Vec<Claimed>, DbErr> {
+        self.claim_due(tx, now, now, lease_s, limit).await
+    }
+
+    /// The same where `due` is told by another clock than the database's, whose time `now` is: rows that are due then.
+    ///
+    /// # Errors
+    /// Whatever the database says.
+    pub async fn claim_due(
+        &self,
+        tx: &DatabaseTransaction,
+        due: Timestamp,
+        now: Timestamp,
+        lease_s: i64,
+        limit: u32,
+    ) -> Result<Vec<Claimed>, DbErr> {
         let Self { table, key, order_by } = self;
         let backend = tx.get_database_backend();
         let skip = if backend == DbBackend::Postgres { "FOR UPDATE SKIP LOCKED" } else { "" };
         // Materialised, because PostgreSQL may run a plain subquery with LIMIT once per row and take too many.
         let sql = format!(
-            "WITH due AS MATERIALIZED (SELECT {key} FROM {table} WHERE due_at <= $2 AND lease_until <= $2 \
+            "WITH due AS MATERIALIZED (SELECT {key} FROM {table} WHERE due_at <= $3 AND lease_until <= $2 \
               ORDER BY {order_by} LIMIT {limit} {skip}) \
              UPDATE {table} SET lease_until = $1, attempts = attempts + 1 \
              WHERE {key} IN (SELECT {key} FROM due) RETURNING {key}, attempts"
         );
-        let values = [now.plus_s(lease_s).as_millis().into(), now.as_millis().into()];
+        let values = [now.plus_s(lease_s), now, due].map(|at| at.as_millis().into());
         let rows = tx.query_all_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
         rows.iter()
             .map(|row| Ok(Claimed { key: row.try_get_by_index(0)?, attempts: row.try_get_by_index(1)? }))

@@ -54,18 +54,20 @@ pub async fn expire(app: App) -> anyhow::Result<Step> {
     }
 }
 
-/// Leases what is due; a look without a transaction tells whether there is anything.
+/// Leases what is due; a look without a transaction tells whether there is anything. What is due the clock tells, and
+/// who holds it the database's time, which is the same for all replicas.
 async fn lease(app: &App, now: Timestamp) -> Result<Vec<Claimed>, DbErr> {
+    let at = app.db.now(&app.clock).await?;
     let any = work_item::Entity::find()
         .filter(work_item::Column::DueAt.lte(now))
-        .filter(work_item::Column::LeaseUntil.lte(now))
+        .filter(work_item::Column::LeaseUntil.lte(at))
         .one(app.db.read())
         .await?;
     if any.is_none() {
         return Ok(Vec::new());
     }
     let tx = app.db.begin().await?;
-    let due = LEASED.claim(&tx, now, LEASE_S, BATCH).await?;
+    let due = LEASED.claim_due(&tx, now, at, LEASE_S, BATCH).await?;
     tx.commit().await?;
     Ok(due)
 }

@@ -2,14 +2,22 @@
 
 use postroom::{
     agents::entity::AgentState,
+    clock::Clock,
     conversations::entity::{ConversationState, auto_answer, conversation},
     queues::entity::QueueState,
-    work::entity::{OfferState, Timer, WorkState},
+    work::{
+        entity::{OfferState, Timer, WorkState},
+        timers::expire,
+    },
 };
-use sea_orm::EntityTrait;
+use sea_orm::{ConnectionTrait, EntityTrait};
 use serde_json::{Value, json};
 
-use crate::{floor::Floor, on_both, support::TestApp};
+use crate::{
+    floor::Floor,
+    on_both,
+    support::{Backend, TestApp},
+};
 
 async fn still(app: &TestApp) -> TestApp {
     TestApp::frozen(app.backend).await
@@ -336,4 +344,23 @@ on_both! {
         }
         assert!(floor.offers().await.iter().any(|offer| offer.state == OfferState::Rescinded));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_due_item_is_leased_by_the_databases_time() {
+    // Its clock is months behind the database's, as a replica's may be by seconds.
+    let app = TestApp::frozen(Backend::Postgres).await;
+    let floor = Floor(&app);
+    let queue = floor.queue(&[], |queue| queue.max_wait_s = Some(50)).await;
+    let account = floor.account(Some(queue.id), None).await;
+    let item = floor.item(&account, "hello").await;
+    let tx = app.app.db.begin().await.unwrap();
+    let refuse = "ALTER TABLE work_items ADD CONSTRAINT refuse CHECK (timer IS NOT NULL)";
+    tx.execute_unprepared(refuse).await.unwrap();
+    tx.commit().await.unwrap();
+    app.app.clock.advance(std::time::Duration::from_secs(51));
+    expire(app.app.clone()).await.unwrap();
+    let item = floor.reload(&item).await;
+    assert_eq!(item.attempts, 1);
+    assert!(item.lease_until > Clock::system().now(), "{item:?}");
 }
