@@ -53,6 +53,7 @@ CREATE INDEX ix_work_items__served ON work_items (queue_id, assigned_at) WHERE a
 CREATE INDEX ix_work_items__agent ON work_items (assigned_agent_id, state) WHERE assigned_agent_id IS NOT NULL;
 CREATE INDEX ix_work_items__due ON work_items (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX ix_work_items__conversation ON work_items (conversation_id, id);
+CREATE INDEX ix_work_items__length ON work_items (queue_id, state);
 CREATE INDEX ix_work_items__state ON work_items (state, id);
 CREATE UNIQUE INDEX uq_work_items__open ON work_items (conversation_id) WHERE state NOT IN ('completed', 'discarded');
 CREATE TABLE work_trace (

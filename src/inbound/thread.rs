@@ -10,9 +10,10 @@
 use std::collections::HashMap;
 
 use sea_orm::{
-    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
-    sea_query::LockType,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    Statement, Value, sea_query::LockType,
 };
+use uuid::Uuid;
 
 use super::{
     prepare::{envelope, indexed},
@@ -136,20 +137,9 @@ impl Threads {
         ids.dedup();
         let mut threads = Self::default();
         for ids in ids.chunks(IN_LIST) {
-            let found: Vec<(Option<String>, ConversationId)> = message::Entity::find()
-                .select_only()
-                .columns([message::Column::MessageIdHeader, message::Column::ConversationId])
-                .filter(message::Column::MessageIdHeader.is_in(ids.iter().copied()))
-                .filter(message::Column::AccountId.eq(account))
-                .order_by_asc(message::Column::Id)
-                .into_tuple()
-                .all(tx)
-                .await?;
-            for (header, conversation) in found {
-                wanted.push(conversation);
-                threads.by_header.extend(header.map(|header| (header, conversation)));
-            }
+            threads.by_header.extend(newest(tx, account, ids).await?);
         }
+        wanted.extend(threads.by_header.values().copied());
         // Everybody locks in the order of ids, so that two batches cannot wait for each other.
         wanted.sort_unstable();
         wanted.dedup();
@@ -177,6 +167,31 @@ impl Threads {
             self.by_header.insert(header.clone(), message.conversation_id);
         }
     }
+}
+
+/// The conversations of the account's newest messages with these ids: a sender may have used one again and again.
+async fn newest(
+    tx: &DatabaseTransaction,
+    account: AccountId,
+    ids: &[&str],
+) -> Result<Vec<(String, ConversationId)>, DbErr> {
+    let rows: Vec<String> = (0..ids.len()).map(|row| format!("(${})", row + 2)).collect();
+    let sql = format!(
+        "WITH wanted (header) AS (VALUES {}) SELECT header, (SELECT conversation_id FROM messages \
+         WHERE message_id_header = header AND account_id = $1 ORDER BY id DESC LIMIT 1) FROM wanted",
+        rows.join(", ")
+    );
+    let ids = ids.iter().map(|id| Value::from(*id));
+    let values = std::iter::once(Value::from(account.uuid())).chain(ids);
+    let found = Statement::from_sql_and_values(tx.get_database_backend(), sql, values);
+    let mut newest = Vec::new();
+    for row in tx.query_all_raw(found).await? {
+        let conversation: Option<Uuid> = row.try_get_by_index(1)?;
+        if let Some(conversation) = conversation {
+            newest.push((row.try_get_by_index(0)?, ConversationId(conversation)));
+        }
+    }
+    Ok(newest)
 }
 
 #[cfg(test)]

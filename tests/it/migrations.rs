@@ -6,7 +6,7 @@ use postroom::{
     config::Config,
 };
 use postroom_migrations::Migrator;
-use sea_orm::ConnectionTrait;
+use sea_orm::{ConnectionTrait, Statement};
 use sea_orm_migration::MigratorTrait;
 
 use crate::support::app::{Backend, create_database, fresh_database};
@@ -56,5 +56,22 @@ async fn a_database_of_the_future_is_refused_even_when_nothing_is_to_be_migrated
             let refused = App::open(config, Clock::system()).await.unwrap_err();
             assert!(format!("{refused:#}").contains("m9999_future"), "{refused:#}");
         }
+    }
+}
+
+#[tokio::test]
+async fn counts_by_queue_and_by_retried_message_need_not_read_their_tables() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = fresh_database(Backend::Sqlite, dir.path()).await;
+    let connection = sea_orm::Database::connect(&url).await.unwrap();
+    for (condition, index) in [
+        ("FROM work_items WHERE queue_id IN ('a', 'b') AND state = 'queued'", "ix_work_items__length"),
+        ("FROM messages WHERE retry_of = 'a'", "ix_messages__retry_of"),
+    ] {
+        let plan = format!("EXPLAIN QUERY PLAN SELECT count(*) {condition}");
+        let plan = Statement::from_string(connection.get_database_backend(), plan);
+        let rows = connection.query_all_raw(plan).await.unwrap();
+        let steps: Vec<String> = rows.iter().map(|row| row.try_get("", "detail").unwrap()).collect();
+        assert!(steps.iter().any(|step| step.contains(index)), "{condition}: {steps:?}");
     }
 }

@@ -9,7 +9,10 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{account, batch, fixture, messages, push, push_mail, signer};
-use crate::{on_both, support::TestApp};
+use crate::{
+    on_both,
+    support::{Backend, TestApp},
+};
 
 /// Our Message-ID for an answer in this conversation.
 fn our_id(app: &TestApp, conversation: &str) -> String {
@@ -154,5 +157,21 @@ async fn close(app: &TestApp, path: &str) {
     let closed = conversation::ActiveModel { state: Set(ConversationState::Closed), ..Default::default() };
     let update = conversation::Entity::update_many().set(closed).filter(conversation::Column::Id.eq(id));
     assert_eq!(update.exec(&*tx).await.unwrap().rows_affected, 1);
+    tx.commit().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_messages_with_the_same_id_only_the_newest_is_looked_at() {
+    let app = TestApp::start(Backend::Postgres).await;
+    let (admin, account) = (app.admin().await, account(&app, "support@example.com").await);
+    let oldest = push_mail(&admin, account.id, "Message-ID: <1@x>").await;
+    let newest = push_mail(&admin, account.id, "Message-ID: <1@x>").await;
+    assert_ne!(oldest, newest);
+    let tx = app.app.db.begin().await.unwrap();
+    postroom::work::state::lock_conversation(&tx, oldest.parse().unwrap()).await.unwrap();
+    let answer = push_mail(&admin, account.id, "In-Reply-To: <1@x>");
+    // Only so that a test that fails does not hang.
+    let joined = tokio::time::timeout(std::time::Duration::from_secs(60), answer).await;
+    assert_eq!(joined.expect("it waits for no older conversation"), newest);
     tx.commit().await.unwrap();
 }
