@@ -1,5 +1,7 @@
 //! Settings: the commented `defaults.toml`, then a file, then `POSTROOM__…` variables; each error names key and origin.
 
+mod network;
+
 use std::path::PathBuf;
 
 use figment::{
@@ -8,6 +10,8 @@ use figment::{
 };
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+pub use network::Network;
 
 /// The documentation of all settings, and their defaults.
 pub const DEFAULTS: &str = include_str!("defaults.toml");
@@ -72,6 +76,8 @@ sections! {
         public_url: String,
         /// Allowed browser origins.
         cors_origins: Vec<String>,
+        /// Proxies whose `X-Forwarded-For` is believed.
+        trusted_proxies: Vec<Network>,
         /// Serving threads; 0 for one per core.
         workers: usize,
         /// Largest JSON body in bytes.

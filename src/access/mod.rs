@@ -10,6 +10,7 @@ pub mod guard;
 pub mod keys;
 pub mod matrix;
 pub mod password;
+mod peer;
 pub mod refresh;
 mod throttle;
 pub mod ticket;

@@ -21,6 +21,7 @@ use crate::{
         entity::user,
         keys,
         matrix::Access,
+        peer::client_address,
         refresh::{self, Use},
         throttle::Attempt,
         token,
@@ -160,7 +161,7 @@ async fn log_in(
 ) -> Result<TokenAnswer, Problem> {
     let username = needed(form.username, "username")?.trim().to_lowercase();
     let password = needed(form.password, "password")?;
-    let address = request.peer_addr().map(|peer| peer.ip());
+    let address = client_address(request, &app.config.http.trusted_proxies);
     let attempt = Attempt::begin(app, &username, address).await?;
     let user = user::Entity::find().filter(user::Column::Username.eq(username)).one(app.db.read()).await?;
     let stored = user.as_ref().map(|user| user.password_hash.as_str());

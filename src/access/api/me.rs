@@ -10,7 +10,8 @@ use uuid::Uuid;
 use super::users::User;
 use crate::{
     access::{
-        audit::Actor, authenticate::forget, entity::user, matrix::Access, refresh, throttle::Attempt, users,
+        audit::Actor, authenticate::forget, entity::user, matrix::Access, peer::client_address, refresh,
+        throttle::Attempt, users,
     },
     app::App,
     events,
@@ -73,7 +74,7 @@ pub async fn change_password(
     body: Body<PasswordChange>,
 ) -> Result<HttpResponse, Problem> {
     let PasswordChange { current_password, new_password } = body.0;
-    let address = request.peer_addr().map(|peer| peer.ip());
+    let address = client_address(&request, &app.config.http.trusted_proxies);
     let attempt = Attempt::begin(&app, &caller.name, address).await?;
     let id = caller.agent_id()?;
     let known = user::Entity::find_by_id(id).one(app.db.read()).await?;

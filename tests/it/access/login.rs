@@ -123,6 +123,23 @@ on_both! {
         log_in(&app, "anna", PASSWORD).await.ok();
     }
 
+    async fn behind_a_trusted_proxy_the_clients_address_is_throttled_and_not_the_proxys(app) {
+        let settings = "[auth]\nmax_failed_logins = 1\n[http]\ntrusted_proxies = [\"127.0.0.0/8\"]";
+        let app = TestApp::with(app.backend, Clock::system(), settings).await;
+        make_user(&app.admin().await, "anna", "agent").await;
+        let stranger = app.anonymous();
+        let from = |address: &str, name: &str, password: &str| {
+            let form = [("grant_type", "password"), ("username", name), ("password", password)];
+            let request = stranger.request(Method::POST, "/v1/auth/token").header("X-Forwarded-For", address);
+            stranger.send(request.form(&form))
+        };
+        for number in 0..10 {
+            from("192.0.2.1", &format!("name{number}"), "wrong").await.problem(400, "invalid_grant");
+        }
+        from("192.0.2.1", "anna", PASSWORD).await.problem(429, "login_throttled");
+        from("192.0.2.2", "anna", PASSWORD).await.ok();
+    }
+
     async fn a_token_request_that_does_not_fit_is_refused_in_oauth_words(app) {
         let form = |pairs: &'static [(&'static str, &'static str)]| token(&app, pairs);
         form(&[]).await.problem(400, "invalid_request");
