@@ -2,11 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use postroom::access::matrix::{Access, MATRIX};
+use postroom::{
+    access::matrix::{Access, MATRIX},
+    http::caller::Role,
+};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
+    answers::Desk,
+    floor::Floor,
     on_both,
     support::{Client, TestApp},
 };
@@ -15,6 +20,7 @@ use crate::{
 struct Operation {
     id: String,
     method: Method,
+    template: String,
     path: String,
     content_type: Option<String>,
 }
@@ -37,6 +43,7 @@ fn operations() -> Vec<Operation> {
             found.push(Operation {
                 id: operation["operationId"].as_str().unwrap().to_owned(),
                 method,
+                template: path.clone(),
                 path: concrete(path, operation),
                 content_type: content.and_then(|content| content.keys().next().cloned()),
             });
@@ -85,6 +92,29 @@ async fn key(app: &TestApp, admin: &Client, scope: &str) -> Client {
     Client::new(&app.url, Some(made["secret"].as_str().unwrap().to_owned()))
 }
 
+/// What agents share: none of it is somebody's own.
+const SHARED: [&str; 6] =
+    ["get_agent", "get_agent_group", "get_class", "get_queue", "get_queue_stats", "get_skill"];
+/// Who may read these their own tests say.
+const ELSEWHERE: [&str; 2] = ["get_message_delivery", "get_message_timeline"];
+
+/// A body that the operation takes from the agent whose things these are.
+fn body(operation: &str, last_message: &str) -> Value {
+    match operation {
+        "set_agent_state" => json!({ "state": "ready" }),
+        "replace_draft" => json!({ "kind": "reply", "text": "x" }),
+        "create_conversation_note" | "create_work_item_note" => json!({ "text": "x" }),
+        "reply_work_item" | "reply_all_work_item" => {
+            json!({ "text": "x", "expected_last_message_id": last_message })
+        }
+        "forward_work_item" => json!({ "to": [{ "address": "ben@example.net" }] }),
+        "set_work_item_outcome" => json!({ "code": "resolved" }),
+        "snooze_work_item" => json!({ "until": "2026-03-03T09:00:00Z" }),
+        "transfer_work_item" => json!({ "agent_id": uuid::Uuid::now_v7() }),
+        _ => json!({}),
+    }
+}
+
 #[test]
 fn the_matrix_and_the_document_have_the_same_operations() {
     let rows: Vec<&str> = MATRIX.iter().map(|(id, _)| *id).collect();
@@ -97,6 +127,58 @@ fn the_matrix_and_the_document_have_the_same_operations() {
 }
 
 on_both! {
+    async fn an_agent_gets_at_nothing_of_another_agents(app) {
+        let app = TestApp::frozen(app.backend).await;
+        let (desk, floor) = (Desk::new(&app).await, Floor(&app));
+        let group = floor.group(|_| {}).await;
+        let queue = floor.queue(&[group.id], |_| {}).await;
+        floor.agent("paula", &[group.id]).await;
+        let ben = floor.agent("ben", &[]).await.client;
+        floor.item(&floor.account(Some(queue.id), None).await, "offered").await;
+        assert_eq!(floor.distribute().await, 1);
+        let (sent, _) = desk.sent("reply", json!({})).await;
+        let last = desk.last_message().await;
+        desk.agent.put(&desk.path("draft"), body("replace_draft", &last)).await.ok();
+        let upload = desk.upload(&desk.agent, "a.txt", "text/plain", b"x".to_vec()).await.ok();
+        let id = |value: &Value| value.as_str().unwrap().to_owned();
+        let of_paula = BTreeMap::from([
+            ("work-items", desk.item.clone()),
+            ("conversations", desk.conversation.clone()),
+            ("messages", id(&sent["message_id"])),
+            ("uploads", id(&upload["id"])),
+            ("offers", floor.offers().await[0].id.to_string()),
+            ("agents", desk.agent_id.to_string()),
+        ]);
+        let things = async || {
+            let mut seen = Vec::new();
+            for (kind, id) in &of_paula {
+                let reader = if matches!(*kind, "uploads" | "offers") { &desk.agent } else { &desk.admin };
+                seen.push(reader.get(&format!("/v1/{kind}/{id}")).await.ok());
+            }
+            for sub in ["trace", "draft"] {
+                seen.push(desk.agent.get(&desk.path(sub)).await.ok());
+            }
+            seen.push(json!(desk.messages().await));
+            seen
+        };
+        let before = things().await;
+        for operation in operations().iter().filter(|operation| operation.template.contains("/{id}")) {
+            let by_agents = matches!(Access::of(&operation.id), Some(Access::Roles(roles, _)) if roles.contains(&Role::Agent));
+            if !by_agents || SHARED.contains(&operation.id.as_str()) || ELSEWHERE.contains(&operation.id.as_str()) {
+                continue;
+            }
+            let kind = operation.template.trim_start_matches("/v1/").split('/').next().unwrap();
+            let path = operation.template.replace("{id}", &of_paula[kind]).replace("{number}", "0");
+            let mut request = ben.request(operation.method.clone(), &path);
+            if operation.content_type.is_some() {
+                request = request.json(&body(&operation.id, &last));
+            }
+            let answer = ben.send(request).await;
+            assert!(matches!(answer.status, 403 | 404 | 409), "{} answers {}: {}", operation.id, answer.status, answer.body);
+        }
+        assert_eq!(things().await, before);
+    }
+
     async fn every_operation_lets_in_whom_the_matrix_names_and_nobody_else(app) {
         app.start_workers();
         let admin = app.admin().await;

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     on_both,
-    support::{Client, TestApp},
+    support::{Backend, Client, TestApp},
 };
 
 async fn write(app: &TestApp, events: Vec<NewEvent>) {
@@ -136,4 +136,20 @@ on_both! {
         admin.get("/v1/events?after=-1").await.problem(400, "invalid_parameter");
         app.anonymous().get("/v1/events/stream").await.problem(401, "unauthenticated");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_that_is_committed_late_comes_after_those_that_were_seen_before_it() {
+    let app = TestApp::start(Backend::Postgres).await;
+    app.start_workers();
+    let admin = app.admin().await;
+    let late = app.app.db.begin().await.unwrap();
+    events::append(&late, app.app.clock.now(), vec![numbered(0)]).await.unwrap();
+    write(&app, vec![numbered(1)]).await;
+    let seen = read(&admin, "/v1/events/stream?after=0", None, 1).await;
+    assert_eq!(numbers(&seen), [1]);
+    late.commit().await.unwrap();
+    let then = read(&admin, "/v1/events/stream", Some(seen[0].0), 1).await;
+    assert_eq!(numbers(&then), [0]);
+    assert!(then[0].0 > seen[0].0);
 }
