@@ -39,7 +39,8 @@ impl From<Mailbox> for Recipient {
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WorkItemReply {
-    /// The newest message that the agent has seen: `last_message_id` of the conversation. 409 when there is a newer one.
+    /// The newest message that the agent has seen: `last_message_id` of the work item or of its conversation. 409 when
+    /// the customer has written since.
     pub expected_last_message_id: MessageId,
     /// The message that is answered; the customer's newest when it is left out.
     #[serde(default)]
@@ -105,7 +106,7 @@ pub struct WorkItemForward {
     #[serde(default)]
     #[schema(max_items = 100)]
     pub bcc: Option<Vec<Recipient>>,
-    /// When it is given: the newest message that the agent has seen. 409 when there is a newer one.
+    /// When it is given: the newest message that the agent has seen. 409 when the customer has written since.
     #[serde(default)]
     pub expected_last_message_id: Option<MessageId>,
     /// The message that is passed on; the customer's newest when it is left out.

@@ -41,7 +41,7 @@ pub struct WorkItem {
     pub customer_address: Option<String>,
     /// The message that made it.
     pub first_message_id: MessageId,
-    /// The newest inbound message on it: what an answer must have seen.
+    /// The newest inbound message on it: what an answer must have seen (`expected_last_message_id`).
     pub last_message_id: MessageId,
     /// How many inbound messages it covers.
     pub message_count: i64,
