@@ -255,17 +255,20 @@ async fn replace_skills(
 /// `logged_off` says `release`.
 #[utoipa::path(tag = "agents", params(("id" = String, Path, max_length = 36,
     pattern = "^(me|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})$", description = "An agent's id, or `me`.")),
-    request_body = AgentStateChange, responses((status = 200, description = "The agent.", body = Agent)))]
+    request_body = AgentStateChange,
+    responses((status = 200, description = "The agent.", body = Agent, headers(("ETag" = String)))))]
 #[put("/agents/{id}/state")]
 pub async fn set_agent_state(
     app: web::Data<App>,
     caller: Caller,
     id: Path<String>,
+    if_match: IfMatch,
     body: Body<AgentStateChange>,
 ) -> Result<HttpResponse, Problem> {
     let id = agent_of(&id, &caller)?;
     let (now, tx) = (app.clock.now(), app.db.begin().await?);
     let row = find(&*tx, id).await?;
+    if_match.check(row.version)?;
     let AgentStateChange { state, reason, release } = body.0;
     let mut change = agent::ActiveModel {
         state: Set(state),
@@ -286,10 +289,11 @@ pub async fn set_agent_state(
     if state != AgentState::Ready {
         crate::work::agent_left(&tx, id, now, release && state == AgentState::LoggedOff).await?;
     }
+    let version = row.version;
     let shown = show(&*tx, row).await?;
     let data = serde_json::json!({ "agent_id": id, "state": state, "reason": shown.reason });
     events::append(&tx, now, vec![NewEvent::new("agent.state_changed", id.uuid(), &data).for_agent(id)])
         .await?;
     tx.commit().await?;
-    Ok(HttpResponse::Ok().json(shown))
+    Ok(Answer::ok(&shown)?.versioned(version).into_response())
 }

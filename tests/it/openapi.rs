@@ -1,12 +1,12 @@
 //! The document: committed as generated, complete, and with examples that fit their schemas.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use postroom::api;
 use regex::Regex;
 use serde_json::{Value, json};
 
-use crate::on_both;
+use crate::{architecture::sources, on_both};
 
 fn operations(document: &Value) -> Vec<(String, &Value)> {
     let mut found = Vec::new();
@@ -60,6 +60,40 @@ fn every_operation_is_named_and_described() {
     let count = ids.len();
     ids.dedup();
     assert_eq!(ids.len(), count, "an operationId is used twice");
+}
+
+/// The parameters of every handler in the sources, by the handler's name.
+fn handlers() -> BTreeMap<String, String> {
+    let signature = Regex::new(r"(?s)pub async fn (\w+)\s*\((.*?)\)\s*->").unwrap();
+    let mut found = BTreeMap::new();
+    for path in sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")) {
+        let text = fs::read_to_string(path).unwrap();
+        // What gives a handler's answer: a function of the same name inside a feature does not.
+        for part in text.split("#[utoipa::path(").skip(1) {
+            if let Some(handler) = signature.captures(part) {
+                found.insert(handler[1].to_owned(), handler[2].to_owned());
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn a_header_is_in_the_document_exactly_where_the_handler_reads_it() {
+    let document = api::document().unwrap();
+    let handlers = handlers();
+    let mut wrong = Vec::new();
+    for (place, operation) in operations(&document) {
+        let parameters = &handlers[operation["operationId"].as_str().unwrap()];
+        for (header, extractor) in [("Idempotency-Key", ": Idempotency"), ("If-Match", ": IfMatch")] {
+            let mut named = operation["parameters"].as_array().into_iter().flatten();
+            let documented = named.any(|one| one["in"] == "header" && one["name"] == header);
+            if documented != parameters.contains(extractor) {
+                wrong.push(format!("{place}: {header} in the document: {documented}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
 #[test]
