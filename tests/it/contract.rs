@@ -1,5 +1,7 @@
 //! What the document promises to front ends: headers, fields, events and what agents may see.
 
+mod told;
+
 use postroom::work::entity::WorkState;
 use reqwest::Method;
 use serde_json::{Value, json};

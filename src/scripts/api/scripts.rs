@@ -251,7 +251,8 @@ pub async fn create_script(
     if let Some(definition) = definition {
         versions::insert_draft(&work.tx, now, row.id, &caller, String::new(), definition).await?;
     }
-    events::append(&work.tx, now, vec![NewEvent::new("script.created", row.id.uuid(), &told(&row))]).await?;
+    let event = NewEvent::new("script.created", row.id.uuid(), &told(&row)).for_supervisors();
+    events::append(&work.tx, now, vec![event]).await?;
     let script = Script::show(&*work.tx, row).await?;
     work.commit(Answer::created(format!("/v1/scripts/{}", script.id), &script)?.versioned(1)).await
 }
@@ -293,7 +294,8 @@ pub async fn update_script(
     let guarded =
         Entity::update_many().set(change).filter(Column::Id.eq(*id)).filter(Column::Version.eq(row.version));
     let row = guarded.exec_with_returning(&*tx).await?.pop().ok_or(DbErr::RecordNotUpdated)?;
-    events::append(&tx, now, vec![NewEvent::new("script.updated", row.id.uuid(), &told(&row))]).await?;
+    let event = NewEvent::new("script.updated", row.id.uuid(), &told(&row)).for_supervisors();
+    events::append(&tx, now, vec![event]).await?;
     let script = Script::show(&*tx, row).await?;
     tx.commit().await?;
     Ok(Answer::ok(&script)?.versioned(version).into_response())
@@ -319,7 +321,8 @@ pub async fn delete_script(
         ));
     }
     row.delete(&*tx).await?;
-    events::append(&tx, now, vec![NewEvent::new("script.deleted", id.uuid(), &json!({}))]).await?;
+    let event = NewEvent::new("script.deleted", id.uuid(), &json!({})).for_supervisors();
+    events::append(&tx, now, vec![event]).await?;
     tx.commit().await?;
     Ok(HttpResponse::NoContent().finish())
 }
