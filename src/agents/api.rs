@@ -66,6 +66,7 @@ pub struct Agent {
 /// The settings of an agent; agents are made with their user.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "capacity": { "email": 3, "sms": 2 } }))]
 pub struct AgentSettingsCreate {
     /// What the agent can do; replaces all skills.
     #[serde(default)]
@@ -99,6 +100,7 @@ pub struct AgentFilter {
 /// The state that an agent is to be in.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "state": "not_ready", "reason": "lunch" }))]
 pub struct AgentStateChange {
     /// Whether the agent takes work.
     pub state: AgentState,

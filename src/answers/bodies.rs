@@ -38,6 +38,9 @@ impl From<Mailbox> for Recipient {
 /// A reply, or a reply to all.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "expected_last_message_id": "019aa1b2-0000-7000-8000-000000000001", "text": "It left our warehouse this morning."
+}))]
 pub struct WorkItemReply {
     /// The newest message that the agent has seen: `last_message_id` of the work item or of its conversation. 409 when
     /// the customer has written since.
@@ -94,6 +97,7 @@ pub struct WorkItemReply {
 /// A forward.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "to": [{ "address": "ben@example.net" }], "text": "Could you look into this?" }))]
 pub struct WorkItemForward {
     /// Who gets it.
     #[schema(max_items = 100)]
@@ -153,6 +157,7 @@ pub struct WorkItemForward {
 /// An answer that is still being written. Nothing of it is checked until it is sent.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "text": "It left our ware" }))]
 pub struct DraftContent {
     /// How it will be sent; as a reply when left out.
     #[serde(default = "reply")]

@@ -199,8 +199,10 @@ fn add_patch_schemas(document: &mut Value) {
             let mut patch = schema.clone();
             let members = patch.as_object_mut()?;
             members.remove("required");
-            members.remove("example");
-            members.remove("examples");
+            let examples = [members.remove("example"), members.remove("examples")];
+            if let Some(change) = examples.into_iter().flatten().find_map(smallest_change) {
+                members.insert("example".into(), change);
+            }
             members.insert(
                 "description".into(),
                 format!("A JSON merge patch (RFC 7396) of `{name}`: only what changes.").into(),
@@ -212,6 +214,16 @@ fn add_patch_schemas(document: &mut Value) {
         })
         .collect();
     schemas.extend(patches);
+}
+
+/// Of the example (or the first of the examples) of a whole resource its last member: what a patch may look like.
+fn smallest_change(example: Value) -> Option<Value> {
+    let whole = match example {
+        Value::Array(examples) => examples.into_iter().next()?,
+        example => example,
+    };
+    let (name, value) = whole.as_object()?.iter().next_back()?;
+    Some(json!({ name: value }))
 }
 
 /// Leaves out the schemas that no operation leads to.

@@ -54,6 +54,7 @@ pub struct Note {
 /// A note to be written.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "text": "She called as well and is in a hurry." }))]
 pub struct NoteCreate {
     /// The note.
     #[schema(min_length = 1, max_length = 20_000, examples("She called as well and is in a hurry."))]

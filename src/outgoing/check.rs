@@ -55,6 +55,7 @@ pub struct OutgoingServerCheck {
 /// Who gets the test mail.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "to": "admin@example.com" }))]
 pub struct TestMessageSend {
     /// The recipient.
     #[schema(

@@ -37,6 +37,7 @@ impl SandboxClock {
 /// How far to move the clock.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "seconds": 3600 }))]
 pub struct SandboxClockAdvance {
     /// So many seconds forward; the clock never goes back.
     #[schema(minimum = 1, maximum = 31_536_000, examples(3600))]

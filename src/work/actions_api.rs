@@ -36,6 +36,9 @@ pub fn mount(config: &mut ServiceConfig<'_>) {
 /// Where an item goes: exactly one of a queue, an agent or a group.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "group_id": "019aa1b2-0000-7000-8000-000000000001", "note": "Customer insists on a refund"
+}))]
 pub struct WorkItemTransfer {
     /// To this queue, at the place of its waiting time.
     #[serde(default)]
@@ -55,6 +58,7 @@ pub struct WorkItemTransfer {
 /// Until when an item is laid aside.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "until": "2027-01-04T09:00:00Z" }))]
 pub struct WorkItemSnooze {
     /// A time within the next year.
     pub until: Timestamp,
@@ -63,6 +67,7 @@ pub struct WorkItemSnooze {
 /// How it went.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "code": "resolved" }))]
 pub struct WorkItemOutcome {
     /// The outcome's code.
     #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_.-]+$", examples("resolved"))]
@@ -72,6 +77,7 @@ pub struct WorkItemOutcome {
 /// Whether it goes earlier or later.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "priority": 2 }))]
 pub struct WorkItemPriority {
     /// 1 (first) to 10.
     #[schema(minimum = 1, maximum = 10, examples(2))]
@@ -81,6 +87,7 @@ pub struct WorkItemPriority {
 /// What kind of contact it is.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "class_id": null }))]
 pub struct WorkItemClass {
     /// The class; null for none.
     #[schema(required)]
@@ -90,6 +97,7 @@ pub struct WorkItemClass {
 /// How the work ended.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "outcome_code": "resolved" }))]
 pub struct WorkItemComplete {
     /// The outcome's code.
     #[serde(default)]
@@ -128,9 +136,8 @@ pub async fn release_work_item(
     idempotency: Idempotency,
     caller: Caller,
 ) -> Result<HttpResponse, Problem> {
-    let what = async |tx: &DatabaseTransaction, journal: &mut Journal| {
-        act::release(tx, journal, *id, &caller).await
-    };
+    let what =
+        async |tx: &DatabaseTransaction, journal: &mut Journal| act::release(tx, journal, *id, &caller).await;
     perform(&app, idempotency, &caller, what).await
 }
 

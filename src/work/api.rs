@@ -75,6 +75,7 @@ pub struct WorkItemFilter {
 /// Where to claim from.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({}))]
 pub struct WorkItemClaim {
     /// Only from this queue; from all that the agent serves when it is left out.
     #[serde(default)]

@@ -56,6 +56,7 @@ pub struct OfferFilter {
 /// Why an offer is refused.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "reason": "Not my language" }))]
 pub struct OfferReject {
     /// The agent's reason.
     #[serde(default)]

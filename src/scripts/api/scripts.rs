@@ -73,6 +73,7 @@ pub struct Script {
 /// A script to be made.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "name": "Front desk", "description": "Sorts what comes to info@" }))]
 pub struct ScriptCreate {
     /// Its unique name.
     #[schema(min_length = 1, max_length = 100, examples("Front desk"))]
@@ -90,6 +91,7 @@ pub struct ScriptCreate {
 /// A JSON merge patch (RFC 7396) of a script: only what changes.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "description": "Sorts what comes to info@" }))]
 #[expect(dead_code, reason = "the document's schema of the patch; it is applied as JSON")]
 pub struct ScriptPatch {
     /// Its unique name.

@@ -146,6 +146,13 @@ pub struct ScriptVersionCreate {
 /// What a draft holds.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "description": "Straight to the queue", "definition": {
+    "start": "queue",
+    "steps": {
+        "queue": { "type": "enqueue", "next": { "assigned": "done" } },
+        "done": { "type": "end", "result": "done" }
+    }
+} }))]
 pub struct ScriptVersionContent {
     /// What is new in it.
     #[serde(default)]
