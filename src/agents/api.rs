@@ -1,9 +1,10 @@
 //! Operations on agents: their skills, capacity and state.
 
+use std::collections::HashMap;
+
 use actix_web::{HttpResponse, get, patch, put, web};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter,
-    QueryOrder,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -20,6 +21,7 @@ use crate::{
     events::{self, NewEvent},
     http::{Answer, Body, Caller, Code, IfMatch, PageQuery, Patch, Path, Problem, Query, caller::Role},
     id::{GroupId, SkillId, UserId},
+    work::{roster::Roster, rules::PerChannel},
 };
 
 /// Adds the operations.
@@ -59,6 +61,10 @@ pub struct Agent {
     pub skills: Vec<SkillLevel>,
     /// The agent's own capacity; none: the largest of the groups'.
     pub capacity: Option<Capacity>,
+    /// How much the agent may have at a time: the own capacity, else the largest of the groups'.
+    pub effective_capacity: PerChannel,
+    /// How much the agent has: assigned, in wrap-up, or held out.
+    pub load: PerChannel,
     /// The groups the agent is in.
     pub group_ids: Vec<GroupId>,
 }
@@ -113,28 +119,36 @@ pub struct AgentStateChange {
     pub release: bool,
 }
 
-/// The agent as the API shows it.
+/// The agents as the API shows them, in the same order.
+async fn show_all(db: &impl ConnectionTrait, rows: Vec<agent::Model>) -> Result<Vec<Agent>, DbErr> {
+    let ids: Vec<UserId> = rows.iter().map(|row| row.id).collect();
+    let mut known = Roster::of(db, &ids).await?.agents;
+    let people = user::Entity::find().filter(user::Column::Id.is_in(ids)).all(db).await?;
+    let mut people: HashMap<_, _> = people.into_iter().map(|person| (person.id, person)).collect();
+    let shown = rows.into_iter().filter_map(|row| {
+        let (person, known) = (people.remove(&row.id)?, known.remove(&row.id)?);
+        let level = |(skill_id, level)| SkillLevel { skill_id, level };
+        let mut skills: Vec<_> = known.skills.into_iter().map(level).collect();
+        skills.sort_unstable_by_key(|skill| skill.skill_id);
+        Some(Agent {
+            id: row.id,
+            username: person.username,
+            display_name: person.display_name,
+            state: row.state,
+            reason: row.reason,
+            state_changed_at: row.state_changed_at,
+            skills,
+            capacity: row.capacity_email.zip(row.capacity_sms).map(|(email, sms)| Capacity { email, sms }),
+            effective_capacity: known.capacity,
+            load: known.load,
+            group_ids: known.groups,
+        })
+    });
+    Ok(shown.collect())
+}
+
 async fn show(db: &impl ConnectionTrait, row: agent::Model) -> Result<Agent, Problem> {
-    let person =
-        user::Entity::find_by_id(row.id).one(db).await?.ok_or_else(|| Problem::not_found("agent"))?;
-    let skills = agent_skill::Entity::find().filter(agent_skill::Column::AgentId.eq(row.id));
-    let skills = skills.order_by_asc(agent_skill::Column::SkillId).all(db).await?;
-    let groups = group_member::Entity::find().filter(group_member::Column::AgentId.eq(row.id));
-    let groups = groups.order_by_asc(group_member::Column::GroupId).all(db).await?;
-    Ok(Agent {
-        id: row.id,
-        username: person.username,
-        display_name: person.display_name,
-        state: row.state,
-        reason: row.reason,
-        state_changed_at: row.state_changed_at,
-        skills: skills
-            .into_iter()
-            .map(|row| SkillLevel { skill_id: row.skill_id, level: row.level })
-            .collect(),
-        capacity: row.capacity_email.zip(row.capacity_sms).map(|(email, sms)| Capacity { email, sms }),
-        group_ids: groups.into_iter().map(|row| row.group_id).collect(),
-    })
+    show_all(db, vec![row]).await?.pop().ok_or_else(|| Problem::not_found("agent"))
 }
 
 /// `me` or an agent's id.
@@ -174,10 +188,7 @@ pub async fn list_agents(
         select = select.filter(agent::Column::Id.is_in(members.into_iter().map(|row| row.agent_id)));
     }
     let found = page.0.fetch(app.db.read(), select, agent::Column::Id, None).await?;
-    let mut items = Vec::with_capacity(found.items.len());
-    for row in found.items {
-        items.push(show(app.db.read(), row).await?);
-    }
+    let items = show_all(app.db.read(), found.items).await?;
     Ok(HttpResponse::Ok().json(AgentList { items, next_cursor: found.next_cursor }))
 }
 

@@ -1,5 +1,6 @@
 //! What the document promises to front ends: headers, fields, events and what agents may see.
 
+mod agents;
 mod told;
 
 use postroom::work::entity::WorkState;
