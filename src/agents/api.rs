@@ -53,20 +53,34 @@ pub struct Agent {
     pub display_name: String,
     /// Whether the agent takes work.
     pub state: AgentState,
-    /// Why not.
+    /// Why not; agents see only their own.
     pub reason: Option<String>,
     /// Since when the agent is in this state.
     pub state_changed_at: Timestamp,
-    /// What the agent can do.
-    pub skills: Vec<SkillLevel>,
-    /// The agent's own capacity; none: the largest of the groups'.
+    /// What the agent can do; left out where an agent looks at others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skills: Option<Vec<SkillLevel>>,
+    /// The agent's own capacity; none: the largest of the groups'. Agents see only their own.
     pub capacity: Option<Capacity>,
-    /// How much the agent may have at a time: the own capacity, else the largest of the groups'.
-    pub effective_capacity: PerChannel,
-    /// How much the agent has: assigned, in wrap-up, or held out.
-    pub load: PerChannel,
+    /// How much the agent may have at a time: the own capacity, else the largest of the groups'; left out where an agent
+    /// looks at others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub effective_capacity: Option<PerChannel>,
+    /// How much the agent has: assigned, in wrap-up, or held out; left out where an agent looks at others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub load: Option<PerChannel>,
     /// The groups the agent is in.
     pub group_ids: Vec<GroupId>,
+}
+
+impl Agent {
+    /// What `caller` may see: agents need to know who is there, to transfer work to them, and no more.
+    fn seen_by(self, caller: &Caller) -> Self {
+        if caller.oversees() || caller.user_id() == Some(self.id) {
+            return self;
+        }
+        Self { reason: None, skills: None, capacity: None, effective_capacity: None, load: None, ..self }
+    }
 }
 
 /// The settings of an agent; agents are made with their user.
@@ -137,10 +151,10 @@ async fn show_all(db: &impl ConnectionTrait, rows: Vec<agent::Model>) -> Result<
             state: row.state,
             reason: row.reason,
             state_changed_at: row.state_changed_at,
-            skills,
+            skills: Some(skills),
             capacity: row.capacity_email.zip(row.capacity_sms).map(|(email, sms)| Capacity { email, sms }),
-            effective_capacity: known.capacity,
-            load: known.load,
+            effective_capacity: Some(known.capacity),
+            load: Some(known.load),
             group_ids: known.groups,
         })
     });
@@ -168,6 +182,8 @@ async fn find(db: &impl ConnectionTrait, id: UserId) -> Result<agent::Model, Pro
 }
 
 /// List agents.
+///
+/// Agents see of each other who is there and in which state, to transfer work to them.
 #[utoipa::path(tag = "agents", params(PageQuery, AgentFilter),
     responses((status = 200, description = "One page.", body = AgentList)))]
 #[get("/agents")]
@@ -175,6 +191,7 @@ pub async fn list_agents(
     app: web::Data<App>,
     page: Query<PageQuery>,
     filter: Query<AgentFilter>,
+    caller: Caller,
 ) -> Result<HttpResponse, Problem> {
     let mut select = agent::Entity::find();
     if let Some(state) = filter.0.state {
@@ -189,6 +206,7 @@ pub async fn list_agents(
     }
     let found = page.0.fetch(app.db.read(), select, agent::Column::Id, None).await?;
     let items = show_all(app.db.read(), found.items).await?;
+    let items = items.into_iter().map(|agent| agent.seen_by(&caller)).collect();
     Ok(HttpResponse::Ok().json(AgentList { items, next_cursor: found.next_cursor }))
 }
 
@@ -223,7 +241,8 @@ pub async fn update_agent(
     if_match.check(row.version)?;
     let version = row.version;
     let shown = show(&*tx, row).await?;
-    let wanted = patch.apply(&AgentSettingsCreate { skills: shown.skills, capacity: shown.capacity })?;
+    let skills = shown.skills.unwrap_or_default();
+    let wanted = patch.apply(&AgentSettingsCreate { skills, capacity: shown.capacity })?;
     replace_skills(&tx, *id, &wanted.skills).await?;
     let change = agent::ActiveModel {
         capacity_email: Set(wanted.capacity.map(|capacity| capacity.email)),

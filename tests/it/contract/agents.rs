@@ -34,4 +34,30 @@ on_both! {
         let left = anna.client.put("/v1/agents/me/state", json!({ "state": "not_ready" })).await.ok();
         assert_eq!(left["load"], json!({ "email": 1, "sms": 0 }));
     }
+
+    async fn an_agent_finds_another_to_transfer_to_and_learns_no_more_than_that(app) {
+        let floor = Floor(&app);
+        let group = floor.group(|_| {}).await;
+        let queue = floor.queue(&[group.id], |_| {}).await;
+        let account = floor.account(Some(queue.id), None).await;
+        let (anna, ben) = (floor.agent("anna", &[group.id]).await, floor.agent("ben", &[group.id]).await);
+        let skill = floor.skill("German").await;
+        floor.give_skill(ben.id, skill, 7).await;
+        floor.set_agent(ben.id, |agent| (agent.reason, agent.capacity_email, agent.capacity_sms) = (Some("x".into()), Some(9), Some(9))).await;
+        let colleagues = anna.client.get(&format!("/v1/agents?group_id={}", group.id)).await.ok();
+        let mut seen = colleagues["items"][1].clone();
+        assert!(seen.as_object_mut().unwrap().remove("state_changed_at").is_some());
+        assert_eq!(seen, json!({
+            "id": ben.id, "username": "ben", "display_name": seen["display_name"], "state": "ready",
+            "reason": null, "capacity": null, "group_ids": [group.id],
+        }));
+        assert_eq!(colleagues["items"][0], anna.client.get("/v1/agents/me").await.ok());
+        let full = app.supervisor().await.get("/v1/agents").await.ok();
+        assert_eq!((&full["items"][1]["reason"], &full["items"][1]["skills"][0]["level"]), (&json!("x"), &json!(7)));
+
+        let item = floor.item(&account, "hello").await;
+        anna.client.post("/v1/work-items/claim", json!({})).await.ok();
+        let to = json!({ "agent_id": seen["id"] });
+        anna.client.post(&format!("/v1/work-items/{}/transfer", item.id), to).await.ok();
+    }
 }
