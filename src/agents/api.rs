@@ -21,7 +21,7 @@ use crate::{
     events::{self, NewEvent},
     http::{Answer, Body, Caller, Code, IfMatch, PageQuery, Patch, Path, Problem, Query, caller::Role},
     id::{GroupId, SkillId, UserId},
-    work::{roster::Roster, rules::PerChannel},
+    work::{agent_left, agent_paused, roster::Roster, rules::PerChannel},
 };
 
 /// Adds the operations.
@@ -283,7 +283,8 @@ async fn replace_skills(
 
 /// Set whether an agent takes work; `me` is the caller.
 ///
-/// Becoming `not_ready` or `logged_off` takes back pending offers. Items in work stay with the agent unless
+/// Becoming `not_ready` or `logged_off` takes back pending offers. Items that were transferred to the agent stay held for
+/// an agent who is `not_ready`; `logged_off` gives them to everybody. Items in work stay with the agent unless
 /// `logged_off` says `release`.
 #[utoipa::path(tag = "agents", params(("id" = String, Path, max_length = 36,
     pattern = "^(me|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})$", description = "An agent's id, or `me`.")),
@@ -318,8 +319,10 @@ pub async fn set_agent_state(
     let guarded = agent::Entity::update_many().set(change).filter(agent::Column::Id.eq(id));
     let guarded = guarded.filter(agent::Column::Version.eq(row.version));
     let row = guarded.exec_with_returning(&*tx).await?.pop().ok_or(DbErr::RecordNotUpdated)?;
-    if state != AgentState::Ready {
-        crate::work::agent_left(&tx, id, now, release && state == AgentState::LoggedOff).await?;
+    match state {
+        AgentState::Ready => {}
+        AgentState::NotReady => agent_paused(&tx, id, now).await?,
+        AgentState::LoggedOff => agent_left(&tx, id, now, release).await?,
     }
     let version = row.version;
     let shown = show(&*tx, row).await?;

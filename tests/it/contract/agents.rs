@@ -1,6 +1,6 @@
 //! What is shown of agents, and to whom.
 
-use postroom::accounts::entity::Channel;
+use postroom::{accounts::entity::Channel, work::entity::WorkState};
 use serde_json::json;
 
 use crate::{floor::Floor, on_both, support::TestApp};
@@ -33,6 +33,36 @@ on_both! {
         assert_eq!((&changed["effective_capacity"], &changed["load"]["email"]), (&own["capacity"], &json!(2)));
         let left = anna.client.put("/v1/agents/me/state", json!({ "state": "not_ready" })).await.ok();
         assert_eq!(left["load"], json!({ "email": 1, "sms": 0 }));
+    }
+
+    async fn what_is_held_for_an_agent_is_kept_over_lunch_and_given_away_at_the_end_of_the_day(app) {
+        let app = TestApp::frozen(app.backend).await;
+        let floor = Floor(&app);
+        let group = floor.group(|group| group.capacity_email = 2).await;
+        let queue = floor.queue(&[group.id], |_| {}).await;
+        let account = floor.account(Some(queue.id), None).await;
+        let anna = floor.agent("anna", &[group.id]).await;
+        floor.item(&account, "in work").await;
+        anna.client.post("/v1/work-items/claim", json!({})).await.ok();
+        let offered = floor.item(&account, "offered").await;
+        floor.distribute().await;
+        let held = floor.item(&account, "held").await;
+        let to_anna = json!({ "agent_id": anna.id });
+        app.supervisor().await.post(&format!("/v1/work-items/{}/transfer", held.id), to_anna).await.ok();
+        assert_eq!(floor.reload(&held).await.state, WorkState::Queued);
+
+        anna.client.put("/v1/agents/me/state", json!({ "state": "not_ready", "reason": "lunch" })).await.ok();
+        assert_eq!(floor.reload(&offered).await.state, WorkState::Queued);
+        assert_eq!(floor.reload(&held).await.target_agent_id, Some(anna.id));
+        let ben = floor.agent("ben", &[group.id]).await;
+        assert_eq!(floor.distribute().await, 1);
+        floor.check().await;
+        anna.client.put("/v1/agents/me/state", json!({ "state": "logged_off" })).await.ok();
+        assert_eq!(floor.reload(&held).await.target_agent_id, None);
+        assert_eq!(floor.distribute().await, 1);
+        let given: Vec<_> = floor.offers().await.into_iter().skip(1).map(|offer| (offer.work_item_id, offer.agent_id)).collect();
+        assert_eq!(given, [(offered.id, ben.id), (held.id, ben.id)]);
+        floor.check().await;
     }
 
     async fn an_agent_finds_another_to_transfer_to_and_learns_no_more_than_that(app) {
