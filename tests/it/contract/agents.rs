@@ -65,6 +65,37 @@ on_both! {
         floor.check().await;
     }
 
+    async fn whoever_asks_is_told_why_an_item_is_not_given_to_an_agent_outside_its_groups(app) {
+        let floor = Floor(&app);
+        let (group, other) = (floor.group(|_| {}).await, floor.group(|_| {}).await);
+        let queue = floor.queue(&[group.id], |_| {}).await;
+        let account = floor.account(Some(queue.id), None).await;
+        let (anna, ben) = (floor.agent("anna", &[group.id]).await, floor.agent("ben", &[other.id]).await);
+        let cleo = floor.agent("cleo", &[]).await;
+        let item = floor.item(&account, "hello").await;
+        let path = format!("/v1/work-items/{}/explain", item.id);
+        let supervisor = app.supervisor().await;
+        let agents = supervisor.get(&path).await.ok()["agents"].clone();
+        assert_eq!((agents.as_array().unwrap().len(), &agents[0]["agent_id"]), (1, &json!(anna.id)));
+        let why = supervisor.get(&format!("{path}?agent_id={}", ben.id)).await.ok();
+        assert_eq!(why["agents"].as_array().unwrap().len(), 1);
+        assert_eq!(why["agents"][0]["agent_id"], json!(ben.id));
+        assert_eq!(why["agents"][0]["reasons"], json!([{ "code": "not_in_group" }]));
+        assert_eq!(why["agents"][0]["can_be_given"], false);
+        supervisor.get(&format!("{path}?agent_id={}", item.id)).await.problem(404, "not_found");
+
+        // The item was cleo's once: cleo sees it, and is told of herself too.
+        let to_cleo = json!({ "agent_id": cleo.id });
+        supervisor.post(&format!("/v1/work-items/{}/transfer", item.id), to_cleo).await.ok();
+        let offer = floor.offers().await.pop().unwrap();
+        cleo.client.post(&format!("/v1/offers/{}/accept", offer.id), json!({})).await.ok();
+        let agents = cleo.client.get(&path).await.ok()["agents"].clone();
+        let ids: Vec<_> = agents.as_array().unwrap().iter().map(|agent| agent["agent_id"].clone()).collect();
+        assert_eq!(ids, [json!(anna.id), json!(cleo.id)]);
+        assert_eq!(cleo.client.get(&format!("{path}?agent_id={}", cleo.id)).await.ok()["agents"][0], agents[1]);
+        cleo.client.get(&format!("{path}?agent_id={}", anna.id)).await.problem(403, "not_yours");
+    }
+
     async fn an_agent_finds_another_to_transfer_to_and_learns_no_more_than_that(app) {
         let floor = Floor(&app);
         let group = floor.group(|_| {}).await;
