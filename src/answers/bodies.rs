@@ -90,7 +90,7 @@ pub struct WorkItemReply {
     pub complete: bool,
     /// How it went; only together with `complete`.
     #[serde(default)]
-    #[schema(min_length = 1, max_length = 100, examples("solved"))]
+    #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_.-]+$", examples("resolved"))]
     pub outcome_code: Option<String>,
 }
 
@@ -150,7 +150,7 @@ pub struct WorkItemForward {
     pub complete: bool,
     /// How it went; only together with `complete`.
     #[serde(default)]
-    #[schema(min_length = 1, max_length = 100, examples("passed_on"))]
+    #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_.-]+$", examples("passed_on"))]
     pub outcome_code: Option<String>,
 }
 

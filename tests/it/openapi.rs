@@ -139,6 +139,20 @@ fn the_body_that_a_page_shows_to_be_sent_fits_its_schema() {
     assert!(shown > 40, "only {shown} bodies were found");
 }
 
+#[test]
+fn an_outcome_has_one_form_wherever_it_is_set() {
+    let schemas = &api::document().unwrap()["components"]["schemas"];
+    let bounds = |schema: &str, member: &str| {
+        let property = &schemas[schema]["properties"][member];
+        ["minLength", "maxLength", "pattern"].map(|bound| property[bound].clone())
+    };
+    let form = bounds("WorkItemOutcome", "code");
+    assert_eq!(form[1], 64);
+    for body in ["WorkItemComplete", "WorkItemReply", "WorkItemForward"] {
+        assert_eq!(bounds(body, "outcome_code"), form, "{body}");
+    }
+}
+
 /// Holds the examples of a schema, and of all schemas inside it, against the schema that carries them.
 fn check(schema: &Value, place: &str, components: &Value, checked: &mut usize, wrong: &mut Vec<String>) {
     match schema {
