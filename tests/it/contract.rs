@@ -3,6 +3,7 @@
 mod agents;
 mod told;
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use postroom::work::entity::WorkState;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -60,6 +61,27 @@ on_both! {
         assert_eq!(keyed(&anna.client, &path, json!({})).await.ok(), done);
         anna.client.post(&path, json!({})).await.problem(409, "offer_not_pending");
         floor.check().await;
+    }
+
+    async fn a_cursor_that_this_list_cannot_have_given_out_is_refused(app) {
+        let admin = app.admin().await;
+        for name in ["a", "b", "c"] {
+            admin.post("/v1/classes", json!({ "name": name })).await.ok();
+        }
+        let first = admin.get("/v1/classes?sort=name&limit=1").await.ok();
+        let given = first["next_cursor"].as_str().unwrap();
+        let rest = admin.get(&format!("/v1/classes?sort=name&cursor={given}")).await.ok();
+        assert_eq!(rest["items"].as_array().unwrap().len(), 2);
+        let cursor: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(given).unwrap()).unwrap();
+        for key in [json!({ "Number": 1 }), json!("Id"), json!({ "Text": "a\u{0}" }), json!({ "Text": 1 })] {
+            let mut forged = cursor.clone();
+            forged["key"] = key;
+            let forged = URL_SAFE_NO_PAD.encode(forged.to_string());
+            admin.get(&format!("/v1/classes?sort=name&cursor={forged}")).await.problem(400, "invalid_cursor");
+        }
+        let forged = json!({ "order": "rank", "key": { "Text": "first" }, "id": cursor["id"] });
+        let forged = URL_SAFE_NO_PAD.encode(forged.to_string());
+        admin.get(&format!("/v1/work-items?sort=rank&cursor={forged}")).await.problem(400, "invalid_cursor");
     }
 
     async fn an_agents_state_is_changed_only_where_its_etag_fits(app) {
