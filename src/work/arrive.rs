@@ -190,21 +190,13 @@ impl Batch {
         self.placed.push((arrival.message.id, item.id));
         let Arrival { account, conversation, message, .. } = arrival;
         let subject = Subject { account, conversation, message };
-        if subject.message.classification == Classification::Loop {
-            item.state = WorkState::Discarded;
-            item.result = Some("loop".into());
-            item.completed_at = Some(self.journal.now);
-            item.priority = 10;
-            self.journal.moved(None, &item, "work_item.discarded", json!({ "why": "loop" }));
-        } else {
-            let routing = Routing {
-                world: &self.world,
-                subject: &subject,
-                journal: &mut self.journal,
-                receipts: &mut self.receipts,
-            };
-            routing.route(&mut item);
-        }
+        let routing = Routing {
+            world: &self.world,
+            subject: &subject,
+            journal: &mut self.journal,
+            receipts: &mut self.receipts,
+        };
+        routing.route(&mut item);
         if item.state == WorkState::Discarded {
             self.done.push(item);
         } else {

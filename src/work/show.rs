@@ -68,7 +68,8 @@ pub struct WorkItem {
     /// What went wrong in routing, as `{code, detail, step…}`.
     #[schema(value_type = Option<Object>)]
     pub error: Option<Value>,
-    /// How it ended: `completed`, `discard` or `loop`.
+    /// How it ended: `completed` by an agent, or `discard` by its script.
+    #[schema(examples("completed"))]
     pub result: Option<String>,
     /// The outcome that the agent set.
     pub outcome_code: Option<String>,
