@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use actix_web::{HttpResponse, get, patch, put, web};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter,
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, Order,
+    QueryFilter, QuerySelect, QueryTrait, sea_query::SelectStatement,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -106,6 +107,23 @@ pub struct AgentList {
     pub next_cursor: Option<String>,
 }
 
+/// How agents may be ordered.
+#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
+pub enum AgentSort {
+    /// By the name that others see.
+    #[serde(rename = "display_name")]
+    DisplayName,
+    /// By the name that others see, last first.
+    #[serde(rename = "-display_name")]
+    DisplayNameDescending,
+    /// By login name.
+    #[serde(rename = "username")]
+    Username,
+    /// By login name, last first.
+    #[serde(rename = "-username")]
+    UsernameDescending,
+}
+
 /// Which agents to list.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -115,6 +133,9 @@ pub struct AgentFilter {
     state: Option<AgentState>,
     /// Only members of this group.
     group_id: Option<GroupId>,
+    /// The order; oldest first when it is left out.
+    #[param(inline)]
+    sort: Option<AgentSort>,
 }
 
 /// The state that an agent is to be in.
@@ -133,14 +154,14 @@ pub struct AgentStateChange {
     pub release: bool,
 }
 
-/// The agents as the API shows them, in the same order.
-async fn show_all(db: &impl ConnectionTrait, rows: Vec<agent::Model>) -> Result<Vec<Agent>, DbErr> {
-    let ids: Vec<UserId> = rows.iter().map(|row| row.id).collect();
+/// The agents that these users are, as the API shows them and in the same order.
+async fn show_all(db: &impl ConnectionTrait, people: Vec<user::Model>) -> Result<Vec<Agent>, DbErr> {
+    let ids: Vec<UserId> = people.iter().map(|person| person.id).collect();
     let mut known = Roster::of(db, &ids).await?.agents;
-    let people = user::Entity::find().filter(user::Column::Id.is_in(ids)).all(db).await?;
-    let mut people: HashMap<_, _> = people.into_iter().map(|person| (person.id, person)).collect();
-    let shown = rows.into_iter().filter_map(|row| {
-        let (person, known) = (people.remove(&row.id)?, known.remove(&row.id)?);
+    let rows = agent::Entity::find().filter(agent::Column::Id.is_in(ids)).all(db).await?;
+    let mut rows: HashMap<_, _> = rows.into_iter().map(|row| (row.id, row)).collect();
+    let shown = people.into_iter().filter_map(|person| {
+        let (row, known) = (rows.remove(&person.id)?, known.remove(&person.id)?);
         let level = |(skill_id, level)| SkillLevel { skill_id, level };
         let mut skills: Vec<_> = known.skills.into_iter().map(level).collect();
         skills.sort_unstable_by_key(|skill| skill.skill_id);
@@ -161,8 +182,10 @@ async fn show_all(db: &impl ConnectionTrait, rows: Vec<agent::Model>) -> Result<
     Ok(shown.collect())
 }
 
-async fn show(db: &impl ConnectionTrait, row: agent::Model) -> Result<Agent, Problem> {
-    show_all(db, vec![row]).await?.pop().ok_or_else(|| Problem::not_found("agent"))
+async fn show(db: &impl ConnectionTrait, id: UserId) -> Result<Agent, Problem> {
+    let gone = || Problem::not_found("agent");
+    let person = user::Entity::find_by_id(id).one(db).await?.ok_or_else(gone)?;
+    show_all(db, vec![person]).await?.pop().ok_or_else(gone)
 }
 
 /// `me` or an agent's id.
@@ -181,6 +204,22 @@ async fn find(db: &impl ConnectionTrait, id: UserId) -> Result<agent::Model, Pro
     agent::Entity::find_by_id(id).one(db).await?.ok_or_else(|| Problem::not_found("agent"))
 }
 
+/// The ids of the agents of a filter.
+fn wanted(filter: AgentFilter) -> SelectStatement {
+    let mut agents = agent::Entity::find().select_only().column(agent::Column::Id);
+    if let Some(state) = filter.state {
+        agents = agents.filter(agent::Column::State.eq(state));
+    }
+    if let Some(group) = filter.group_id {
+        let members = group_member::Entity::find()
+            .select_only()
+            .column(group_member::Column::AgentId)
+            .filter(group_member::Column::GroupId.eq(group));
+        agents = agents.filter(agent::Column::Id.in_subquery(members.into_query()));
+    }
+    agents.into_query()
+}
+
 /// List agents.
 ///
 /// Agents see of each other who is there and in which state, to transfer work to them.
@@ -193,18 +232,14 @@ pub async fn list_agents(
     filter: Query<AgentFilter>,
     caller: Caller,
 ) -> Result<HttpResponse, Problem> {
-    let mut select = agent::Entity::find();
-    if let Some(state) = filter.0.state {
-        select = select.filter(agent::Column::State.eq(state));
-    }
-    if let Some(group) = filter.0.group_id {
-        let members = group_member::Entity::find()
-            .filter(group_member::Column::GroupId.eq(group))
-            .all(app.db.read())
-            .await?;
-        select = select.filter(agent::Column::Id.is_in(members.into_iter().map(|row| row.agent_id)));
-    }
-    let found = page.0.fetch(app.db.read(), select, agent::Column::Id, None).await?;
+    let sort = filter.0.sort.map(|sort| match sort {
+        AgentSort::DisplayName => (user::Column::DisplayName, Order::Asc),
+        AgentSort::DisplayNameDescending => (user::Column::DisplayName, Order::Desc),
+        AgentSort::Username => (user::Column::Username, Order::Asc),
+        AgentSort::UsernameDescending => (user::Column::Username, Order::Desc),
+    });
+    let people = user::Entity::find().filter(user::Column::Id.in_subquery(wanted(filter.0)));
+    let found = page.0.fetch(app.db.read(), people, user::Column::Id, sort).await?;
     let items = show_all(app.db.read(), found.items).await?;
     let items = items.into_iter().map(|agent| agent.seen_by(&caller)).collect();
     Ok(HttpResponse::Ok().json(AgentList { items, next_cursor: found.next_cursor }))
@@ -222,7 +257,7 @@ pub async fn get_agent(
 ) -> Result<HttpResponse, Problem> {
     let row = find(app.db.read(), agent_of(&id, &caller)?).await?;
     let version = row.version;
-    Ok(Answer::ok(&show(app.db.read(), row).await?)?.versioned(version).into_response())
+    Ok(Answer::ok(&show(app.db.read(), row.id).await?)?.versioned(version).into_response())
 }
 
 /// Change an agent's skills and capacity.
@@ -240,7 +275,7 @@ pub async fn update_agent(
     let row = find(&*tx, *id).await?;
     if_match.check(row.version)?;
     let version = row.version;
-    let shown = show(&*tx, row).await?;
+    let shown = show(&*tx, row.id).await?;
     let skills = shown.skills.unwrap_or_default();
     let wanted = patch.apply(&AgentSettingsCreate { skills, capacity: shown.capacity })?;
     replace_skills(&tx, *id, &wanted.skills).await?;
@@ -254,7 +289,7 @@ pub async fn update_agent(
     let guarded = agent::Entity::update_many().set(change).filter(agent::Column::Id.eq(*id));
     let guarded = guarded.filter(agent::Column::Version.eq(version));
     let row = guarded.exec_with_returning(&*tx).await?.pop().ok_or(DbErr::RecordNotUpdated)?;
-    let shown = show(&*tx, row).await?;
+    let shown = show(&*tx, row.id).await?;
     events::append(&tx, now, vec![NewEvent::new("agent.updated", id.uuid(), &shown).for_agent(*id)]).await?;
     tx.commit().await?;
     Ok(Answer::ok(&shown)?.versioned(version + 1).into_response())
@@ -325,7 +360,7 @@ pub async fn set_agent_state(
         AgentState::LoggedOff => agent_left(&tx, id, now, release).await?,
     }
     let version = row.version;
-    let shown = show(&*tx, row).await?;
+    let shown = show(&*tx, row.id).await?;
     let data = serde_json::json!({ "agent_id": id, "state": state, "reason": shown.reason });
     events::append(&tx, now, vec![NewEvent::new("agent.state_changed", id.uuid(), &data).for_agent(id)])
         .await?;

@@ -96,6 +96,29 @@ on_both! {
         cleo.client.get(&format!("{path}?agent_id={}", anna.id)).await.problem(403, "not_yours");
     }
 
+    async fn agents_are_listed_by_name_in_pages(app) {
+        let floor = Floor(&app);
+        for name in ["cleo", "anna", "dora", "ben"] {
+            floor.agent(name, &[]).await;
+        }
+        let supervisor = app.supervisor().await;
+        for (sort, expected) in [
+            ("username", ["anna", "ben", "cleo", "dora"]),
+            ("-username", ["dora", "cleo", "ben", "anna"]),
+            ("display_name", ["anna", "ben", "cleo", "dora"]),
+            ("-display_name", ["dora", "cleo", "ben", "anna"]),
+        ] {
+            let path = format!("/v1/agents?state=ready&limit=3&sort={sort}");
+            let first = supervisor.get(&path).await.ok();
+            let rest = format!("{path}&cursor={}", first["next_cursor"].as_str().unwrap());
+            let rest = supervisor.get(&rest).await.ok();
+            assert!(rest["next_cursor"].is_null());
+            let both = [&first, &rest].into_iter().flat_map(|page| page["items"].as_array().unwrap());
+            let names: Vec<_> = both.map(|agent| agent["username"].as_str().unwrap()).collect();
+            assert_eq!(names, expected, "{sort}");
+        }
+    }
+
     async fn an_agent_finds_another_to_transfer_to_and_learns_no_more_than_that(app) {
         let floor = Floor(&app);
         let group = floor.group(|_| {}).await;
