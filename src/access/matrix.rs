@@ -65,7 +65,7 @@ pub const MATRIX: &[(&str, Access)] = &[
     ("create_agent_group", Roles(SUPERVISOR, "routing:write")),
     ("update_agent_group", Roles(SUPERVISOR, "routing:write")),
     ("delete_agent_group", Roles(SUPERVISOR, "routing:write")),
-    ("list_agents", Roles(SUPERVISOR, "agents:read")),
+    ("list_agents", Roles(STAFF, "agents:read")),
     ("get_agent", Roles(STAFF, "agents:read")),
     ("update_agent", Roles(SUPERVISOR, "agents:write")),
     ("set_agent_state", Roles(STAFF, "agents:write")),

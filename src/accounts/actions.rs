@@ -36,6 +36,7 @@ pub fn mount(config: &mut ServiceConfig<'_>) {
 /// Which messages are compared.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "limit": 100 }))]
 pub struct AccountBackfill {
     /// Only messages that reached the mailbox at or after this moment.
     #[serde(default)]

@@ -79,6 +79,7 @@ pub struct AgentGroup {
 /// A group to be made.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "name": "Sales", "description": "Everybody who sells" }))]
 pub struct AgentGroupCreate {
     /// Its unique name.
     #[schema(min_length = 1, max_length = 100, examples("Sales"))]

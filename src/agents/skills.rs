@@ -45,6 +45,7 @@ pub struct Skill {
 /// A skill to be made.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "name": "German", "description": "Writes German without mistakes" }))]
 pub struct SkillCreate {
     /// Its unique name.
     #[schema(min_length = 1, max_length = 100, examples("German"))]

@@ -38,8 +38,12 @@ impl From<Mailbox> for Recipient {
 /// A reply, or a reply to all.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "expected_last_message_id": "019aa1b2-0000-7000-8000-000000000001", "text": "It left our warehouse this morning."
+}))]
 pub struct WorkItemReply {
-    /// The newest message that the agent has seen: `last_message_id` of the conversation. 409 when there is a newer one.
+    /// The newest message that the agent has seen: `last_message_id` of the work item or of its conversation. 409 when
+    /// the customer has written since.
     pub expected_last_message_id: MessageId,
     /// The message that is answered; the customer's newest when it is left out.
     #[serde(default)]
@@ -86,13 +90,14 @@ pub struct WorkItemReply {
     pub complete: bool,
     /// How it went; only together with `complete`.
     #[serde(default)]
-    #[schema(min_length = 1, max_length = 100, examples("solved"))]
+    #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_.-]+$", examples("resolved"))]
     pub outcome_code: Option<String>,
 }
 
 /// A forward.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "to": [{ "address": "ben@example.net" }], "text": "Could you look into this?" }))]
 pub struct WorkItemForward {
     /// Who gets it.
     #[schema(max_items = 100)]
@@ -105,7 +110,7 @@ pub struct WorkItemForward {
     #[serde(default)]
     #[schema(max_items = 100)]
     pub bcc: Option<Vec<Recipient>>,
-    /// When it is given: the newest message that the agent has seen. 409 when there is a newer one.
+    /// When it is given: the newest message that the agent has seen. 409 when the customer has written since.
     #[serde(default)]
     pub expected_last_message_id: Option<MessageId>,
     /// The message that is passed on; the customer's newest when it is left out.
@@ -145,13 +150,14 @@ pub struct WorkItemForward {
     pub complete: bool,
     /// How it went; only together with `complete`.
     #[serde(default)]
-    #[schema(min_length = 1, max_length = 100, examples("passed_on"))]
+    #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_.-]+$", examples("passed_on"))]
     pub outcome_code: Option<String>,
 }
 
 /// An answer that is still being written. Nothing of it is checked until it is sent.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "text": "It left our ware" }))]
 pub struct DraftContent {
     /// How it will be sent; as a reply when left out.
     #[serde(default = "reply")]

@@ -25,7 +25,7 @@ pub struct ReplyTemplate {
     /// The message that is answered.
     pub message_id: MessageId,
     /// What the answer is to give as `expected_last_message_id`.
-    pub expected_last_message_id: Option<MessageId>,
+    pub expected_last_message_id: MessageId,
     /// Who gets it.
     pub to: Vec<Recipient>,
     /// Who gets a copy.
@@ -51,7 +51,7 @@ impl ReplyTemplate {
         Self {
             kind,
             message_id: original.message.id,
-            expected_last_message_id: original.conversation.last_message_id,
+            expected_last_message_id: original.item.last_message_id,
             to: to.into_iter().map(Recipient::from).collect(),
             cc: cc.into_iter().map(Recipient::from).collect(),
             subject: original.subject(kind),

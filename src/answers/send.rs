@@ -1,6 +1,6 @@
 //! Sends an answer: written outside the transaction, filed and put on its way in it.
 
-use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter};
+use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, PaginatorTrait, QueryFilter};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -16,7 +16,7 @@ use crate::{
     clock::Timestamp,
     conversations::{
         drafts,
-        entity::{MessageKind, MessageState, conversation, message, raw_message, upload},
+        entity::{MessageKind, MessageState, message, raw_message, upload},
         outbound::{self, Filed, Press},
         source::raw_problem,
     },
@@ -77,7 +77,7 @@ pub(super) async fn answer(
     };
     let (item, agent) = at_desk_of(&work.tx, id, caller).await?;
     let original = Original::load(&*work.tx, item, wanted.message_id).await?;
-    refuse_stale(&original.conversation, &wanted)?;
+    refuse_stale(&*work.tx, &original.item, &wanted).await?;
     let letter = write::letter(MessageId::new(now), &original, &wanted, agent)?;
     files::check(&*work.tx, caller, &original, &wanted, app.config.limits.max_attachments_bytes).await?;
     // Composing and the object store take their time, and no transaction waits for them.
@@ -116,15 +116,26 @@ enum Done {
     Now(Box<Work>, Answer),
 }
 
-fn refuse_stale(conversation: &conversation::Model, wanted: &Wanted) -> Result<(), Problem> {
-    match (wanted.expected, conversation.last_message_id) {
-        (Some(expected), last) if last != Some(expected) => {
-            let last = last.map(|id| id.to_string()).unwrap_or_default();
-            let detail = format!("the newest message is {last}: read it first");
-            Err(Problem::new(Code::ConversationChanged, detail))
-        }
-        _ => Ok(()),
+/// An answer must have seen what the customer wrote last; our own answers, and machines' answers to them, change nothing.
+async fn refuse_stale(
+    db: &impl ConnectionTrait,
+    item: &work_item::Model,
+    wanted: &Wanted,
+) -> Result<(), Problem> {
+    let last = item.last_message_id;
+    let Some(expected) = wanted.expected.filter(|expected| *expected != last) else { return Ok(()) };
+    // Ids are in the order of time.
+    let newer = expected > last
+        && message::Entity::find_by_id(expected)
+            .filter(message::Column::ConversationId.eq(item.conversation_id))
+            .count(db)
+            .await?
+            > 0;
+    if newer {
+        return Ok(());
     }
+    let detail = format!("the customer's newest message is {last}: read it first");
+    Err(Problem::new(Code::ConversationChanged, detail))
 }
 
 /// Composes the mail and makes its bytes durable.
@@ -171,9 +182,7 @@ async fn file(
         state::lock_agents(tx, [caller.agent_id()?]).await?;
     }
     let (item, _) = at_desk_of(tx, seen.id, caller).await?;
-    let conversation = conversation::Entity::find_by_id(item.conversation_id).one(tx).await?;
-    let conversation = conversation.ok_or_else(|| Problem::not_found("conversation"))?;
-    refuse_stale(&conversation, wanted)?;
+    refuse_stale(tx, &item, wanted).await?;
     use_up(tx, caller, wanted).await?;
     let message = filed.message.clone();
     let states = outbound::file(app, tx, now, vec![filed]).await?;

@@ -9,14 +9,46 @@ use utoipa_actix_web::AppExt;
 
 use crate::{access::matrix::Access, agents::api::AgentSettingsCreate, http::problem::ProblemBody};
 
+/// POSTs that take no `Idempotency-Key`: a repeat finds the state that it wants, or does no harm.
+const WITHOUT_KEY: &[&str] = &[
+    "activate_account",
+    "activate_script_version",
+    "advance_sandbox_clock",
+    "archive_template",
+    "backfill_account",
+    "cancel_message",
+    "change_password",
+    "check_account",
+    "check_outgoing_server",
+    "close_conversation",
+    "create_event_ticket",
+    "disable_account",
+    "lock_script_version",
+    "pause_account",
+    "pause_outgoing_server",
+    "poll_account",
+    "preview_template",
+    "publish_template",
+    "reopen_conversation",
+    "resume_account",
+    "resume_outgoing_server",
+    "revoke_api_key",
+    "simulate_script_version",
+    "unlock_script_version",
+    "validate_script_version",
+];
+
+/// Changes of what has no version, so that there is no ETag to compare.
+const WITHOUT_ETAG: &[&str] = &["delete_captured_messages", "delete_upload"];
+
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "Postroom",
         description = "The e-mail side of a contact centre: accounts receive mail, scripts route it, queues hold it, \
             agents are offered it and answer it.\n\nEvery error is `application/problem+json` (RFC 9457) with a stable `code`; \
-            `GET /v1/problems` lists them. Every POST that creates or sends takes an `Idempotency-Key`. Configuration \
-            resources carry an `ETag`; `PATCH` and `DELETE` honour `If-Match`.",
+            `GET /v1/problems` lists them. Every POST that creates, sends or moves work takes an \
+            `Idempotency-Key`. Configuration resources carry an `ETag`; `PUT`, `PATCH` and `DELETE` honour `If-Match`.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
         contact(name = "Postroom"),
     ),
@@ -98,7 +130,7 @@ fn complete(path: &str, method: &str, operation: &mut Value) -> anyhow::Result<(
         "post" => {
             answers.extend(["409", "422"]);
             // A key belongs to a caller.
-            if access != Access::Public {
+            if access != Access::Public && !WITHOUT_KEY.contains(&id.as_str()) {
                 add_header(
                     operation,
                     "Idempotency-Key",
@@ -112,7 +144,11 @@ fn complete(path: &str, method: &str, operation: &mut Value) -> anyhow::Result<(
             if let Some(body) = operation.get_mut("requestBody") {
                 body["required"] = true.into();
             }
-            answers.extend(["409", "412"]);
+            answers.push("409");
+            if WITHOUT_ETAG.contains(&id.as_str()) {
+                return add_answers(&id, operation, &answers);
+            }
+            answers.push("412");
             add_header(
                 operation,
                 "If-Match",
@@ -123,12 +159,16 @@ fn complete(path: &str, method: &str, operation: &mut Value) -> anyhow::Result<(
         }
         _ => {}
     }
+    add_answers(&id, operation, &answers)
+}
+
+fn add_answers(id: &str, operation: &mut Value, statuses: &[&str]) -> anyhow::Result<()> {
     let Some(responses) = operation["responses"].as_object_mut() else {
         anyhow::bail!("{id} has no responses")
     };
-    for status in answers {
+    for status in statuses {
         responses
-            .entry(status)
+            .entry(*status)
             .or_insert_with(|| json!({ "$ref": format!("#/components/responses/Problem{status}") }));
     }
     Ok(())
@@ -159,8 +199,10 @@ fn add_patch_schemas(document: &mut Value) {
             let mut patch = schema.clone();
             let members = patch.as_object_mut()?;
             members.remove("required");
-            members.remove("example");
-            members.remove("examples");
+            let examples = [members.remove("example"), members.remove("examples")];
+            if let Some(change) = examples.into_iter().flatten().find_map(smallest_change) {
+                members.insert("example".into(), change);
+            }
             members.insert(
                 "description".into(),
                 format!("A JSON merge patch (RFC 7396) of `{name}`: only what changes.").into(),
@@ -172,6 +214,16 @@ fn add_patch_schemas(document: &mut Value) {
         })
         .collect();
     schemas.extend(patches);
+}
+
+/// Of the example (or the first of the examples) of a whole resource its last member: what a patch may look like.
+fn smallest_change(example: Value) -> Option<Value> {
+    let whole = match example {
+        Value::Array(examples) => examples.into_iter().next()?,
+        example => example,
+    };
+    let (name, value) = whole.as_object()?.iter().next_back()?;
+    Some(json!({ name: value }))
 }
 
 /// Leaves out the schemas that no operation leads to.

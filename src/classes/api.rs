@@ -45,6 +45,7 @@ pub struct Class {
 /// A class to be made.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "name": "Complaint", "description": "Anything a customer is unhappy about" }))]
 pub struct ClassCreate {
     /// Its unique name.
     #[schema(min_length = 1, max_length = 100, examples("Complaint"))]

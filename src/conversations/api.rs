@@ -59,7 +59,7 @@ pub struct Conversation {
     /// How many messages it has.
     #[schema(minimum = 0, examples(2))]
     pub message_count: i64,
-    /// The newest message: what an answer must have seen.
+    /// The newest message, inbound or outbound.
     pub last_message_id: Option<MessageId>,
     /// When that was.
     pub last_message_at: Timestamp,

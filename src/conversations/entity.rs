@@ -207,7 +207,7 @@ pub mod conversation {
         pub customer_address: Option<String>,
         /// How many messages it has.
         pub message_count: i64,
-        /// The newest message: what an answer must have seen.
+        /// The newest message, inbound or outbound.
         pub last_message_id: Option<MessageId>,
         /// When that was.
         pub last_message_at: Timestamp,

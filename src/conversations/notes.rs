@@ -1,7 +1,7 @@
 //! Operations on internal notes: for everybody who sees the conversation, never for the customer.
 
 use actix_web::{HttpResponse, get, post, web};
-use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, Order, QueryFilter};
+use sea_orm::{ActiveValue::Set, ColumnTrait, DbErr, EntityTrait, Order, QueryFilter, QueryOrder};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
@@ -18,10 +18,11 @@ use super::{
 use crate::{
     app::App,
     clock::Timestamp,
+    db::Tx,
     events::{self, NewEvent},
     http::{Answer, Body, Caller, Idempotency, PageQuery, Path, Problem, Query, idempotency::Start},
-    id::{ConversationId, NoteId, WorkItemId},
-    work::entity::work_item,
+    id::{ConversationId, NoteId, UserId, WorkItemId},
+    work::entity::{WorkState, work_item},
 };
 
 /// Adds the operations.
@@ -53,6 +54,7 @@ pub struct Note {
 /// A note to be written.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "text": "She called as well and is in a hurry." }))]
 pub struct NoteCreate {
     /// The note.
     #[schema(min_length = 1, max_length = 20_000, examples("She called as well and is in a hurry."))]
@@ -144,6 +146,31 @@ pub async fn create_work_item_note(
     write(&app, &caller, conversation, Some(item.id), body.0, idempotency).await
 }
 
+/// The event of a new note: for the agent who has the conversation to read, and for those who oversee.
+pub fn note_added(
+    conversation: ConversationId,
+    note: NoteId,
+    work_item: Option<WorkItemId>,
+    reader: Option<UserId>,
+) -> NewEvent {
+    let data = json!({ "id": conversation, "note_id": note, "work_item_id": work_item });
+    let event = NewEvent::new("conversation.note_added", conversation.uuid(), &data);
+    event.for_agent_or_supervisors(reader)
+}
+
+/// The agent who has the conversation's open item.
+async fn holder(tx: &Tx, conversation: ConversationId) -> Result<Option<UserId>, DbErr> {
+    let held = work_item::Entity::find()
+        .filter(work_item::Column::ConversationId.eq(conversation))
+        .filter(work_item::Column::State.is_in([
+            WorkState::Assigned,
+            WorkState::Wrapping,
+            WorkState::Waiting,
+        ]))
+        .order_by_desc(work_item::Column::Id);
+    Ok(held.one(&**tx).await?.and_then(|item| item.assigned_agent_id))
+}
+
 async fn write(
     app: &App,
     caller: &Caller,
@@ -170,12 +197,8 @@ async fn write(
         created_at: Set(now),
     };
     let note = Note::from(Entity::insert(row).exec_with_returning(&*work.tx).await?);
-    let data = json!({ "id": conversation.id, "note_id": note.id, "work_item_id": work_item_id });
-    let event = NewEvent::new("conversation.note_added", conversation.id.uuid(), &data);
-    let event = match conversation.last_agent_id.or(caller.user_id()) {
-        Some(agent) => event.for_agent(agent),
-        None => event.for_supervisors(),
-    };
+    let reader = holder(&work.tx, conversation.id).await?.or(conversation.last_agent_id);
+    let event = note_added(conversation.id, note.id, work_item_id, reader.or(caller.user_id()));
     events::append(&work.tx, now, vec![event]).await?;
     work.commit(Answer::created(format!("/v1/conversations/{}/notes", conversation.id), &note)?).await
 }

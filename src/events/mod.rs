@@ -59,6 +59,15 @@ impl NewEvent {
     pub fn for_agent(self, agent: UserId) -> Self {
         Self { audience: Audience::Agent, agent_id: Some(agent), ..self }
     }
+
+    /// For the agent whom it concerns, if there is one, and for administrators and supervisors.
+    #[must_use]
+    pub fn for_agent_or_supervisors(self, agent: Option<UserId>) -> Self {
+        match agent {
+            Some(agent) => self.for_agent(agent),
+            None => self.for_supervisors(),
+        }
+    }
 }
 
 /// Writes events in the transaction of the change that they tell of.

@@ -2,8 +2,8 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, EntityTrait, IdenStatic, ModelTrait, Order, QueryFilter,
-    QueryOrder, QuerySelect, Select, Value,
+    ColumnTrait, ColumnType, Condition, ConnectionTrait, EntityTrait, IdenStatic, ModelTrait, Order,
+    QueryFilter, QueryOrder, QuerySelect, Select, Value,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
@@ -79,7 +79,7 @@ impl PageQuery {
         let order_name = format!("{}{}", column.as_str(), if order == Order::Desc { " desc" } else { "" });
         let mut select = select;
         if let Some(text) = &self.cursor {
-            let cursor = Cursor::decode(text, &order_name)?;
+            let cursor = Cursor::decode(text, &order_name, column.def().get_column_type())?;
             select = select.filter(after(column, id, &order, &cursor));
         }
         if column.as_str() != id.as_str() {
@@ -112,6 +112,20 @@ fn after<C: ColumnTrait>(column: C, id: C, order: &Order, cursor: &Cursor) -> Co
         .add(Condition::all().add(column.eq(key)).add(beyond(id, cursor.id.into())))
 }
 
+impl Key {
+    fn fits(&self, column: &ColumnType) -> bool {
+        match self {
+            Self::Id => matches!(column, ColumnType::Uuid),
+            Self::Number(_) => matches!(column, ColumnType::BigInteger | ColumnType::Integer),
+            Self::Text(text) => {
+                let is_text =
+                    matches!(column, ColumnType::Text | ColumnType::String(_) | ColumnType::Enum { .. });
+                is_text && !text.contains('\0')
+            }
+        }
+    }
+}
+
 impl Cursor {
     fn of<E: EntityTrait>(
         row: &E::Model,
@@ -136,11 +150,12 @@ impl Cursor {
         serde_json::to_vec(self).map(|json| URL_SAFE_NO_PAD.encode(json)).map_err(Problem::internal)
     }
 
-    fn decode(text: &str, order: &str) -> Result<Self, Problem> {
+    /// Whoever makes a cursor up can put anything into it: only what the column can hold reaches the database.
+    fn decode(text: &str, order: &str, column: &ColumnType) -> Result<Self, Problem> {
         let bytes = URL_SAFE_NO_PAD.decode(text).ok();
         let cursor: Option<Self> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
         cursor
-            .filter(|cursor| cursor.order == order)
+            .filter(|cursor| cursor.order == order && cursor.key.fits(column))
             .ok_or_else(|| Problem::new(Code::InvalidCursor, "use next_cursor of a page with the same sort"))
     }
 }

@@ -69,7 +69,6 @@ problems! {
     QueueClosed 409 "queue_closed" "The queue does not take work";
     IdempotencyInProgress 409 "idempotency_in_progress" "A request with this Idempotency-Key is still running";
     VersionLocked 409 "version_locked" "The version is frozen and cannot be changed";
-    NoOutgoingServer 409 "no_outgoing_server" "No outgoing server is configured";
     Gone 410 "gone" "The resource existed but its content is gone";
     PreconditionFailed 412 "precondition_failed" "The resource was changed since the given ETag";
     PayloadTooLarge 413 "payload_too_large" "The body is larger than the limit";
@@ -80,7 +79,6 @@ problems! {
     InvalidScript 422 "invalid_script" "The script version cannot be activated as it stands";
     UnparsableMessage 422 "unparsable_message" "The raw message cannot be taken in";
     NoRecipients 422 "no_recipients" "The message has no recipient";
-    TooManyRequests 429 "too_many_requests" "Too many requests";
     LoginThrottled 429 "login_throttled" "Too many failed logins";
     Internal 500 "internal_error" "Something went wrong on our side";
     Unavailable 503 "unavailable" "The service cannot answer right now";

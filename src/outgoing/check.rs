@@ -26,10 +26,16 @@ use crate::{
     },
 };
 
+/// What a server that only captures does with mail.
+const KEPT: &str = "mail is kept and readable under /v1/outgoing-server/captured";
+/// What it does with a test mail: what is kept is always a message of a conversation.
+const NOT_KEPT: &str = "the mail was composed; a test mail is not kept";
+
 /// One step of a check.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct OutgoingServerStep {
-    /// Which step: `resolve`, `connect`, `tls`, `ehlo`, `login`; in a test also `auth`, `mail`, `rcpt`, `data`, `dot`.
+    /// Which step: `resolve`, `connect`, `tls`, `ehlo`, `login`; in a test also `auth`, `mail`, `rcpt`, `data`, `dot`;
+    /// `capture` where mail is only captured.
     #[schema(examples("login"))]
     pub name: String,
     /// Whether it worked.
@@ -55,6 +61,7 @@ pub struct OutgoingServerCheck {
 /// Who gets the test mail.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "to": "admin@example.com" }))]
 pub struct TestMessageSend {
     /// The recipient.
     #[schema(
@@ -106,7 +113,7 @@ impl From<smtp::Step> for OutgoingServerStep {
 pub async fn check_outgoing_server(app: web::Data<App>) -> Result<HttpResponse, Problem> {
     let row = find(app.db.read()).await?.ok_or_else(none)?;
     if captures(&row) {
-        return Ok(HttpResponse::Ok().json(OutgoingServerCheck { ok: true, steps: vec![captured_step()] }));
+        return Ok(HttpResponse::Ok().json(OutgoingServerCheck { ok: true, steps: vec![captured(KEPT)] }));
     }
     let relay = Relay::of(&app, &row).map_err(Problem::internal)?;
     let steps = smtp::check(&relay.endpoint, &relay.auth, &relay.helo_name, relay.timeouts).await;
@@ -117,7 +124,8 @@ pub async fn check_outgoing_server(app: web::Data<App>) -> Result<HttpResponse, 
 
 /// Send a test mail.
 ///
-/// One mail is really sent, now and whatever the server's state, and the conversation is shown.
+/// One mail is really sent, now and whatever the server's state, and the conversation is shown. A server that only
+/// captures sends nothing; the test mail is of no conversation and is not kept.
 #[utoipa::path(tag = "outgoing server", request_body = TestMessageSend,
     responses((status = 200, description = "What became of it.", body = TestMessageReport),
         (status = 404, description = "None is set.", body = ProblemBody, content_type = "application/problem+json")))]
@@ -179,7 +187,7 @@ async fn send_test(
     let raw = test_mail(from, to, now)?;
     if captures(row) {
         let result = "the outgoing server only captures mail: nothing was sent".to_owned();
-        return Ok(TestMessageReport { sent: false, result, steps: vec![captured_step()] });
+        return Ok(TestMessageReport { sent: false, result, steps: vec![captured(NOT_KEPT)] });
     }
     let relay = Relay::of(app, row).map_err(Problem::internal)?;
     let connected = Connection::connect(&relay.endpoint, &relay.auth, &relay.helo_name, relay.timeouts).await;
@@ -213,7 +221,7 @@ fn test_mail(from: &str, to: &str, now: Timestamp) -> Result<Vec<u8>, Problem> {
     Ok(mail.map_err(Problem::internal)?.formatted())
 }
 
-fn captured_step() -> OutgoingServerStep {
-    let detail = "mail is kept and readable under /v1/outgoing-server/captured".into();
-    OutgoingServerStep { name: "capture".into(), ok: true, code: None, detail, duration_ms: None }
+fn captured(detail: &str) -> OutgoingServerStep {
+    let (name, detail) = ("capture".into(), detail.into());
+    OutgoingServerStep { name, ok: true, code: None, detail, duration_ms: None }
 }

@@ -44,6 +44,7 @@ pub struct ServiceLevel {
 /// A queue to be made.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "name": "Sales", "description": "Orders and offers" }))]
 pub struct QueueCreate {
     /// Its unique name.
     #[schema(min_length = 1, max_length = 100, examples("Sales"))]

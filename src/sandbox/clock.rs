@@ -37,6 +37,7 @@ impl SandboxClock {
 /// How far to move the clock.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "seconds": 3600 }))]
 pub struct SandboxClockAdvance {
     /// So many seconds forward; the clock never goes back.
     #[schema(minimum = 1, maximum = 31_536_000, examples(3600))]
@@ -57,7 +58,7 @@ pub async fn get_sandbox_clock(app: web::Data<App>) -> Result<HttpResponse, Prob
 
 /// Move the sandbox's clock forward.
 ///
-/// Whatever was due in between happens at once: offers time out, waiting items age, drafts and tokens expire. An access
+/// Whatever was due in between happens at once: offers time out, waiting items age, tokens expire. An access
 /// token lives up to 15 minutes on this clock too, so log in again after a longer way. Outside the sandbox: 404.
 #[utoipa::path(tag = "sandbox", request_body = SandboxClockAdvance,
     responses((status = 200, description = "The clock after the move.", body = SandboxClock),

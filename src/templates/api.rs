@@ -303,7 +303,8 @@ async fn change(
         .filter(Column::State.eq(row.state))
         .filter(Column::Version.eq(row.version));
     let row = guarded.exec_with_returning(tx).await?.pop().ok_or(DbErr::RecordNotUpdated)?;
-    events::append(tx, now, vec![NewEvent::new(kind, row.id.uuid(), &told(&row))]).await?;
+    let event = NewEvent::new(kind, row.id.uuid(), &told(&row)).for_supervisors();
+    events::append(tx, now, vec![event]).await?;
     Ok(row)
 }
 
@@ -366,8 +367,8 @@ pub async fn create_template(
         ..body.0.into_row()
     };
     let row = Entity::insert(row).exec_with_returning(&*work.tx).await?;
-    events::append(&work.tx, now, vec![NewEvent::new("template.created", row.id.uuid(), &told(&row))])
-        .await?;
+    let event = NewEvent::new("template.created", row.id.uuid(), &told(&row)).for_supervisors();
+    events::append(&work.tx, now, vec![event]).await?;
     let template = Template::new(row, &caller);
     work.commit(Answer::created(format!("/v1/templates/{}", template.id), &template)?.versioned(1)).await
 }

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     agents::entity::{AgentState, group},
     clock::Timestamp,
-    conversations::{drafts, entity::note},
+    conversations::{drafts, entity::note, notes::note_added},
     http::{Caller, Code, Problem},
     id::{ClassId, GroupId, NoteId, QueueId, UserId, WorkItemId},
     queues::entity::{QueueState, queue},
@@ -96,7 +96,7 @@ pub async fn transfer(
             to_agent(tx, &mut item, agent, journal.now).await?;
         }
     }
-    add_note(tx, &item, caller, text, journal.now).await?;
+    add_note(tx, journal, &item, caller, text).await?;
     let why = json!({ "why": "transferred", "by": caller.id, "target_agent_id": item.target_agent_id,
         "group_id": item.group_id });
     let item = finish(tx, journal, &before, item, why).await?;
@@ -186,14 +186,15 @@ async fn offer_at_once(
 
 async fn add_note(
     tx: &DatabaseTransaction,
+    journal: &mut Journal,
     item: &work_item::Model,
     caller: &Caller,
     text: Option<String>,
-    now: Timestamp,
 ) -> Result<(), DbErr> {
     let Some(text) = text else { return Ok(()) };
+    let (id, now) = (NoteId::new(journal.now), journal.now);
     let note = note::ActiveModel {
-        id: Set(NoteId::new(now)),
+        id: Set(id),
         conversation_id: Set(item.conversation_id),
         work_item_id: Set(Some(item.id)),
         author_id: Set(caller.id),
@@ -202,6 +203,8 @@ async fn add_note(
         created_at: Set(now),
     };
     note::Entity::insert(note).exec_without_returning(tx).await?;
+    let reader = item.target_agent_id.or(item.last_agent_id);
+    journal.event(note_added(item.conversation_id, id, Some(item.id), reader));
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! What people do with work items.
 
 use actix_web::{HttpResponse, post, web};
+use sea_orm::DatabaseTransaction;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_actix_web::service_config::ServiceConfig;
@@ -15,7 +16,6 @@ use crate::{
     app::App,
     classes,
     clock::Timestamp,
-    db::Tx,
     http::{Answer, Body, Caller, Idempotency, Path, Problem, idempotency::Start},
     id::{ClassId, GroupId, QueueId, UserId, WorkItemId},
 };
@@ -36,6 +36,9 @@ pub fn mount(config: &mut ServiceConfig<'_>) {
 /// Where an item goes: exactly one of a queue, an agent or a group.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "group_id": "019aa1b2-0000-7000-8000-000000000001", "note": "Customer insists on a refund"
+}))]
 pub struct WorkItemTransfer {
     /// To this queue, at the place of its waiting time.
     #[serde(default)]
@@ -55,6 +58,7 @@ pub struct WorkItemTransfer {
 /// Until when an item is laid aside.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "until": "2027-01-04T09:00:00Z" }))]
 pub struct WorkItemSnooze {
     /// A time within the next year.
     pub until: Timestamp,
@@ -63,6 +67,7 @@ pub struct WorkItemSnooze {
 /// How it went.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "code": "resolved" }))]
 pub struct WorkItemOutcome {
     /// The outcome's code.
     #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_.-]+$", examples("resolved"))]
@@ -72,6 +77,7 @@ pub struct WorkItemOutcome {
 /// Whether it goes earlier or later.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "priority": 2 }))]
 pub struct WorkItemPriority {
     /// 1 (first) to 10.
     #[schema(minimum = 1, maximum = 10, examples(2))]
@@ -81,6 +87,7 @@ pub struct WorkItemPriority {
 /// What kind of contact it is.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "class_id": null }))]
 pub struct WorkItemClass {
     /// The class; null for none.
     #[schema(required)]
@@ -90,6 +97,7 @@ pub struct WorkItemClass {
 /// How the work ended.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "outcome_code": "resolved" }))]
 pub struct WorkItemComplete {
     /// The outcome's code.
     #[serde(default)]
@@ -97,17 +105,23 @@ pub struct WorkItemComplete {
     pub outcome_code: Option<String>,
 }
 
-/// Writes what happened, commits, and answers with the item.
-async fn done(
-    tx: Tx,
-    journal: Journal,
-    item: work_item::Model,
+/// Does something with an item, once per idempotency key, and answers with the item.
+async fn perform(
+    app: &App,
+    idempotency: Idempotency,
     caller: &Caller,
+    what: impl AsyncFnOnce(&DatabaseTransaction, &mut Journal) -> Result<work_item::Model, Problem>,
 ) -> Result<HttpResponse, Problem> {
-    journal.write(&tx).await?;
-    tx.commit().await?;
+    let now = app.clock.now();
+    let work = match idempotency.start(&app.db, now).await? {
+        Start::Replay(answer) => return Ok(answer),
+        Start::Run(work) => work,
+    };
+    let mut journal = Journal::new(now);
+    let item = what(&work.tx, &mut journal).await?;
+    journal.write(&work.tx).await?;
     let version = item.version;
-    Ok(Answer::ok(&WorkItem::of(item, caller))?.versioned(version).into_response())
+    work.commit(Answer::ok(&WorkItem::of(item, caller))?.versioned(version)).await
 }
 
 /// Release a work item.
@@ -119,11 +133,12 @@ async fn done(
 pub async fn release_work_item(
     app: web::Data<App>,
     id: Path<WorkItemId>,
+    idempotency: Idempotency,
     caller: Caller,
 ) -> Result<HttpResponse, Problem> {
-    let (tx, mut journal) = (app.db.begin().await?, Journal::new(app.clock.now()));
-    let item = act::release(&tx, &mut journal, *id, &caller).await?;
-    done(tx, journal, item, &caller).await
+    let what =
+        async |tx: &DatabaseTransaction, journal: &mut Journal| act::release(tx, journal, *id, &caller).await;
+    perform(&app, idempotency, &caller, what).await
 }
 
 /// Transfer a work item to a queue, an agent or a group.
@@ -143,16 +158,10 @@ pub async fn transfer_work_item(
         (None, None, Some(group)) => Destination::Group(group),
         _ => return Err(Problem::invalid("", "exactly_one", "name one of queue_id, agent_id and group_id")),
     };
-    let now = app.clock.now();
-    let work = match idempotency.start(&app.db, now).await? {
-        Start::Replay(answer) => return Ok(answer),
-        Start::Run(work) => work,
+    let what = async |tx: &DatabaseTransaction, journal: &mut Journal| {
+        act::transfer(tx, journal, *id, &caller, to, body.0.note).await
     };
-    let mut journal = Journal::new(now);
-    let item = act::transfer(&work.tx, &mut journal, *id, &caller, to, body.0.note).await?;
-    journal.write(&work.tx).await?;
-    let version = item.version;
-    work.commit(Answer::ok(&WorkItem::of(item, &caller))?.versioned(version)).await
+    perform(&app, idempotency, &caller, what).await
 }
 
 /// Snooze a work item.
@@ -165,22 +174,26 @@ pub async fn snooze_work_item(
     app: web::Data<App>,
     id: Path<WorkItemId>,
     body: Body<WorkItemSnooze>,
+    idempotency: Idempotency,
     caller: Caller,
 ) -> Result<HttpResponse, Problem> {
-    let (tx, mut journal) = (app.db.begin().await?, Journal::new(app.clock.now()));
-    let item = act::snooze(&tx, &mut journal, *id, &caller, body.0.until).await?;
-    done(tx, journal, item, &caller).await
+    let what = async |tx: &DatabaseTransaction, journal: &mut Journal| {
+        act::snooze(tx, journal, *id, &caller, body.0.until).await
+    };
+    perform(&app, idempotency, &caller, what).await
 }
 
 async fn amend(
     app: &App,
+    idempotency: Idempotency,
     id: WorkItemId,
     caller: &Caller,
     amendment: Amendment,
 ) -> Result<HttpResponse, Problem> {
-    let (tx, mut journal) = (app.db.begin().await?, Journal::new(app.clock.now()));
-    let item = act::amend(&tx, &mut journal, id, caller, amendment).await?;
-    done(tx, journal, item, caller).await
+    let what = async |tx: &DatabaseTransaction, journal: &mut Journal| {
+        act::amend(tx, journal, id, caller, amendment).await
+    };
+    perform(app, idempotency, caller, what).await
 }
 
 /// Set the outcome of a work item.
@@ -191,9 +204,10 @@ pub async fn set_work_item_outcome(
     app: web::Data<App>,
     id: Path<WorkItemId>,
     body: Body<WorkItemOutcome>,
+    idempotency: Idempotency,
     caller: Caller,
 ) -> Result<HttpResponse, Problem> {
-    amend(&app, *id, &caller, Amendment::Outcome(body.0.code)).await
+    amend(&app, idempotency, *id, &caller, Amendment::Outcome(body.0.code)).await
 }
 
 /// Set the priority of a work item.
@@ -204,9 +218,10 @@ pub async fn set_work_item_priority(
     app: web::Data<App>,
     id: Path<WorkItemId>,
     body: Body<WorkItemPriority>,
+    idempotency: Idempotency,
     caller: Caller,
 ) -> Result<HttpResponse, Problem> {
-    amend(&app, *id, &caller, Amendment::Priority(body.0.priority)).await
+    amend(&app, idempotency, *id, &caller, Amendment::Priority(body.0.priority)).await
 }
 
 /// Set the class of a work item.
@@ -217,6 +232,7 @@ pub async fn set_work_item_class(
     app: web::Data<App>,
     id: Path<WorkItemId>,
     body: Body<WorkItemClass>,
+    idempotency: Idempotency,
     caller: Caller,
 ) -> Result<HttpResponse, Problem> {
     use sea_orm::EntityTrait;
@@ -224,7 +240,7 @@ pub async fn set_work_item_class(
         let known = classes::entity::Entity::find_by_id(class).one(app.db.read()).await?;
         known.ok_or_else(|| Problem::unknown_reference("/class_id", "class"))?;
     }
-    amend(&app, *id, &caller, Amendment::Class(body.0.class_id)).await
+    amend(&app, idempotency, *id, &caller, Amendment::Class(body.0.class_id)).await
 }
 
 /// Complete a work item.
@@ -237,11 +253,13 @@ pub async fn complete_work_item(
     app: web::Data<App>,
     id: Path<WorkItemId>,
     body: Body<WorkItemComplete>,
+    idempotency: Idempotency,
     caller: Caller,
 ) -> Result<HttpResponse, Problem> {
-    let (tx, mut journal) = (app.db.begin().await?, Journal::new(app.clock.now()));
-    let item = act::complete(&tx, &mut journal, *id, &caller, body.0.outcome_code).await?;
-    done(tx, journal, item, &caller).await
+    let what = async |tx: &DatabaseTransaction, journal: &mut Journal| {
+        act::complete(tx, journal, *id, &caller, body.0.outcome_code).await
+    };
+    perform(&app, idempotency, &caller, what).await
 }
 
 /// End the wrap-up of a work item before its time.
@@ -251,9 +269,11 @@ pub async fn complete_work_item(
 pub async fn finish_work_item_wrap_up(
     app: web::Data<App>,
     id: Path<WorkItemId>,
+    idempotency: Idempotency,
     caller: Caller,
 ) -> Result<HttpResponse, Problem> {
-    let (tx, mut journal) = (app.db.begin().await?, Journal::new(app.clock.now()));
-    let item = act::finish_wrap_up(&tx, &mut journal, *id, &caller).await?;
-    done(tx, journal, item, &caller).await
+    let what = async |tx: &DatabaseTransaction, journal: &mut Journal| {
+        act::finish_wrap_up(tx, journal, *id, &caller).await
+    };
+    perform(&app, idempotency, &caller, what).await
 }

@@ -75,6 +75,7 @@ pub struct WorkItemFilter {
 /// Where to claim from.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({}))]
 pub struct WorkItemClaim {
     /// Only from this queue; from all that the agent serves when it is left out.
     #[serde(default)]
@@ -206,14 +207,17 @@ pub async fn claim_next_work_item(
 pub async fn claim_work_item(
     app: web::Data<App>,
     id: Path<WorkItemId>,
+    idempotency: Idempotency,
     caller: Caller,
 ) -> Result<HttpResponse, Problem> {
     let (now, agent) = (app.clock.now(), caller.agent_id()?);
-    let tx = app.db.begin().await?;
+    let work = match idempotency.start(&app.db, now).await? {
+        Start::Replay(answer) => return Ok(answer),
+        Start::Run(work) => work,
+    };
     let mut journal = Journal::new(now);
-    let item = claim::this(&tx, &mut journal, *id, agent).await?;
-    journal.write(&tx).await?;
-    tx.commit().await?;
+    let item = claim::this(&work.tx, &mut journal, *id, agent).await?;
+    journal.write(&work.tx).await?;
     let version = item.version;
-    Ok(Answer::ok(&WorkItem::of(item, &caller))?.versioned(version).into_response())
+    work.commit(Answer::ok(&WorkItem::of(item, &caller))?.versioned(version)).await
 }

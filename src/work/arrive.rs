@@ -190,21 +190,13 @@ impl Batch {
         self.placed.push((arrival.message.id, item.id));
         let Arrival { account, conversation, message, .. } = arrival;
         let subject = Subject { account, conversation, message };
-        if subject.message.classification == Classification::Loop {
-            item.state = WorkState::Discarded;
-            item.result = Some("loop".into());
-            item.completed_at = Some(self.journal.now);
-            item.priority = 10;
-            self.journal.moved(None, &item, "work_item.discarded", json!({ "why": "loop" }));
-        } else {
-            let routing = Routing {
-                world: &self.world,
-                subject: &subject,
-                journal: &mut self.journal,
-                receipts: &mut self.receipts,
-            };
-            routing.route(&mut item);
-        }
+        let routing = Routing {
+            world: &self.world,
+            subject: &subject,
+            journal: &mut self.journal,
+            receipts: &mut self.receipts,
+        };
+        routing.route(&mut item);
         if item.state == WorkState::Discarded {
             self.done.push(item);
         } else {
@@ -313,17 +305,18 @@ async fn close(tx: &DatabaseTransaction, ids: &[ConversationId], journal: &mut J
         return Ok(());
     }
     for ids in ids.chunks(ROWS_PER_INSERT) {
-        conversation::Entity::update_many()
+        let closed = conversation::Entity::update_many()
             .col_expr(conversation::Column::State, Expr::value(ConversationState::Closed))
             .col_expr(conversation::Column::UpdatedAt, Expr::value(journal.now))
             .col_expr(conversation::Column::Version, Expr::col(conversation::Column::Version).add(1))
             .filter(conversation::Column::Id.is_in(ids.iter().copied()))
-            .exec(tx)
+            .exec_with_returning(tx)
             .await?;
-    }
-    for id in ids {
-        let data = json!({ "id": id, "state": ConversationState::Closed });
-        journal.event(NewEvent::new("conversation.updated", id.uuid(), &data));
+        for row in closed {
+            let data = json!({ "id": row.id, "state": row.state });
+            let event = NewEvent::new("conversation.updated", row.id.uuid(), &data);
+            journal.event(event.for_agent_or_supervisors(row.last_agent_id));
+        }
     }
     Ok(())
 }

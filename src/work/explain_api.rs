@@ -1,10 +1,12 @@
 //! Why an item is where it is: what happened to it, and who could be given it now.
 
+use std::collections::HashMap;
+
 use actix_web::{HttpResponse, get, web};
-use sea_orm::{ColumnTrait, Condition, DbErr, EntityTrait, PaginatorTrait, QueryFilter};
-use serde::Serialize;
+use sea_orm::{ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, PaginatorTrait, QueryFilter};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_actix_web::service_config::ServiceConfig;
 use uuid::Uuid;
 
@@ -14,13 +16,13 @@ use super::{
     entity::{WorkState, trace, work_item},
     lane::Lane,
     roster::{Roster, served},
-    rules::{Demand, PerChannel, Refusal, Served, refusals},
+    rules::{Agent, Demand, PerChannel, Refusal, Served, refusals},
 };
 use crate::{
     agents::entity::AgentState,
     app::App,
     clock::Timestamp,
-    http::{Caller, PageQuery, Path, Problem, Query},
+    http::{Caller, Code, PageQuery, Path, Problem, Query},
     id::{GroupId, UserId, WorkItemId},
     queues::entity::queue,
 };
@@ -80,7 +82,7 @@ pub struct WorkItemExplanation {
     pub state: WorkState,
     /// What goes for everybody.
     pub reasons: Vec<Refusal>,
-    /// The members of the groups that serve it, and the agent it is held for.
+    /// The agents who were asked for.
     pub agents: Vec<AgentExplanation>,
 }
 
@@ -103,38 +105,79 @@ pub async fn get_work_item_trace(
     Ok(HttpResponse::Ok().json(WorkTraceEntryList { items: found.items, next_cursor: found.next_cursor }))
 }
 
+/// Whom to explain.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct ExplanationFilter {
+    /// Only this agent, whatever the agent's groups; agents may ask for themselves only.
+    agent_id: Option<UserId>,
+}
+
 /// Who can be given a work item now, and why others cannot.
-#[utoipa::path(tag = "work items", params(("id" = WorkItemId, Path)),
+///
+/// It tells of the members of the groups that serve the item's queue, of the agent it is held for, and of the calling
+/// agent; of any other agent with `agent_id`.
+#[utoipa::path(tag = "work items", params(("id" = WorkItemId, Path), ExplanationFilter),
     responses((status = 200, description = "The explanation.", body = WorkItemExplanation)))]
 #[get("/work-items/{id}/explain")]
 pub async fn explain_work_item(
     app: web::Data<App>,
     id: Path<WorkItemId>,
+    filter: Query<ExplanationFilter>,
     caller: Caller,
 ) -> Result<HttpResponse, Problem> {
     let item = visible(&app, *id, &caller).await?;
-    Ok(HttpResponse::Ok().json(explain(&app, &item).await?))
+    let agent = filter.0.agent_id;
+    if agent.is_some() && !caller.oversees() && agent != caller.user_id() {
+        return Err(Problem::new(Code::NotYours, "agents ask for themselves only"));
+    }
+    let queue = queue_of(&app, &item).await?;
+    let db = app.db.read();
+    let agents = match agent {
+        Some(agent) => Roster::of(db, &[agent]).await?.agents,
+        None => concerned(db, &item, queue.as_ref(), &caller).await?,
+    };
+    if agent.is_some() && agents.is_empty() {
+        return Err(Problem::not_found("agent"));
+    }
+    Ok(HttpResponse::Ok().json(explain(&app, &item, queue.as_ref(), agents).await?))
 }
 
-async fn explain(app: &App, item: &work_item::Model) -> Result<WorkItemExplanation, DbErr> {
-    let db = app.db.read();
-    let queue: Option<Served> = match item.queue_id {
-        Some(id) => served(db, queue::Column::Id.eq(id)).await?.remove(&id),
-        None => None,
-    };
+async fn queue_of(app: &App, item: &work_item::Model) -> Result<Option<Served>, DbErr> {
+    match item.queue_id {
+        Some(id) => Ok(served(app.db.read(), queue::Column::Id.eq(id)).await?.remove(&id)),
+        None => Ok(None),
+    }
+}
+
+/// The members of the groups that serve the item, the agent it is held for, and the caller.
+async fn concerned(
+    db: &impl ConnectionTrait,
+    item: &work_item::Model,
+    queue: Option<&Served>,
+    caller: &Caller,
+) -> Result<HashMap<UserId, Agent>, DbErr> {
     let mut groups: Vec<GroupId> = queue.iter().flat_map(|queue| queue.groups.clone()).collect();
     groups.extend(item.group_id);
     let mut agents = Roster::members(db, &groups).await?.agents;
-    if let Some(target) = item.target_agent_id {
-        agents.extend(Roster::of(db, &[target]).await?.agents);
-    }
+    let others: Vec<UserId> = item.target_agent_id.into_iter().chain(caller.user_id()).collect();
+    agents.extend(Roster::of(db, &others).await?.agents);
+    Ok(agents)
+}
+
+async fn explain(
+    app: &App,
+    item: &work_item::Model,
+    queue: Option<&Served>,
+    agents: HashMap<UserId, Agent>,
+) -> Result<WorkItemExplanation, DbErr> {
     let demand = Demand {
         channel: item.channel,
         lane: Lane::parse(&item.lane).unwrap_or_default(),
         target: item.target_agent_id,
         last_agent: item.last_agent_id,
         declined: declined_list(item),
-        queue: queue.as_ref(),
+        queue,
     };
     let mut reasons = Vec::new();
     if item.state != WorkState::Queued {

@@ -57,6 +57,11 @@ impl Journal {
         }
         self.trace(item.id, "state", entry);
         self.tell(item, kind);
+        if matches!(from, Some(WorkState::Queued | WorkState::Offered)) && holder(item).is_some() {
+            // What becomes of it now is its agent's, but everybody's list of what waits has to lose it.
+            let data = json!({ "id": item.id, "queue_id": item.queue_id });
+            self.event(NewEvent::new("work_item.left_queue", item.id.uuid(), &data));
+        }
     }
 
     /// Tells of an item as it stands now, to the agent who has it or, while nobody has it, to everybody.

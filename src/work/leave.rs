@@ -52,6 +52,26 @@ pub async fn agent_left(
     journal.write(tx).await
 }
 
+/// An agent takes no new work for a while: what was held out to the agent goes back, and scripts that wait for the agent
+/// go on. What was transferred to the agent stays held for the agent.
+///
+/// # Errors
+/// Whatever the database says.
+pub async fn agent_paused(tx: &DatabaseTransaction, agent: UserId, now: Timestamp) -> Result<(), DbErr> {
+    let mut journal = Journal::new(now);
+    decline::rescind_from_agent(tx, &mut journal, agent, "agent_not_ready").await?;
+    for before in concerned(tx, agent, false).await? {
+        if !routing::waits_for_agent(&before) {
+            continue;
+        }
+        let mut item = before.clone();
+        routing::resume_with(&mut item, "not_available", now);
+        let item = state::save(tx, &before, item, now).await?;
+        journal.moved(Some(before.state), &item, event_of(item.state), json!({ "why": "agent_not_ready" }));
+    }
+    journal.write(tx).await
+}
+
 async fn concerned(
     tx: &DatabaseTransaction,
     agent: UserId,

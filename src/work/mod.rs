@@ -33,5 +33,5 @@ pub mod timers;
 mod waiting;
 mod world;
 
-pub use leave::agent_left;
+pub use leave::{agent_left, agent_paused};
 pub use rank::rank;

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     app::App,
-    http::{Body, Caller, Code, PageQuery, Path, Problem, Query},
+    http::{Answer, Body, Caller, Code, Idempotency, PageQuery, Path, Problem, Query, idempotency::Start},
     id::{OfferId, QueueId, UserId},
 };
 
@@ -56,6 +56,7 @@ pub struct OfferFilter {
 /// Why an offer is refused.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "reason": "Not my language" }))]
 pub struct OfferReject {
     /// The agent's reason.
     #[serde(default)]
@@ -134,6 +135,7 @@ pub async fn get_offer(
 pub async fn accept_offer(
     app: web::Data<App>,
     id: Path<OfferId>,
+    idempotency: Idempotency,
     caller: Caller,
 ) -> Result<HttpResponse, Problem> {
     let (now, agent) = (app.clock.now(), caller.agent_id()?);
@@ -141,16 +143,18 @@ pub async fn accept_offer(
     let open = |offer: &offer::Model| {
         offer.agent_id == agent && offer.state == OfferState::Pending && offer.expires_at > now
     };
-    // A look without a transaction spares the writer most of the calls that come too late.
-    if !seen.as_ref().is_some_and(open) {
+    // A look without a transaction spares the writer most of the calls that come too late; a repeat is not late.
+    if !idempotency.has_key() && !seen.as_ref().is_some_and(open) {
         return Err(offers::refuse(seen.as_ref(), agent));
     }
-    let tx = app.db.begin().await?;
+    let work = match idempotency.start(&app.db, now).await? {
+        Start::Replay(answer) => return Ok(answer),
+        Start::Run(work) => work,
+    };
     let mut journal = Journal::new(now);
-    let (offer, item) = offers::accept(&tx, &mut journal, *id, agent).await?;
-    journal.write(&tx).await?;
-    tx.commit().await?;
-    Ok(HttpResponse::Ok().json(Offer::of(offer, Some(item), &caller, now)))
+    let (offer, item) = offers::accept(&work.tx, &mut journal, *id, agent).await?;
+    journal.write(&work.tx).await?;
+    work.commit(Answer::ok(&Offer::of(offer, Some(item), &caller, now))?).await
 }
 
 /// Reject an offer.
@@ -163,13 +167,16 @@ pub async fn reject_offer(
     app: web::Data<App>,
     id: Path<OfferId>,
     body: Body<OfferReject>,
+    idempotency: Idempotency,
     caller: Caller,
 ) -> Result<HttpResponse, Problem> {
     let (now, agent) = (app.clock.now(), caller.agent_id()?);
-    let tx = app.db.begin().await?;
+    let work = match idempotency.start(&app.db, now).await? {
+        Start::Replay(answer) => return Ok(answer),
+        Start::Run(work) => work,
+    };
     let mut journal = Journal::new(now);
-    let offer = decline::reject(&tx, &mut journal, *id, agent, body.0.reason).await?;
-    journal.write(&tx).await?;
-    tx.commit().await?;
-    Ok(HttpResponse::Ok().json(Offer::of(offer, None, &caller, now)))
+    let offer = decline::reject(&work.tx, &mut journal, *id, agent, body.0.reason).await?;
+    journal.write(&work.tx).await?;
+    work.commit(Answer::ok(&Offer::of(offer, None, &caller, now))?).await
 }

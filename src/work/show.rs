@@ -41,7 +41,7 @@ pub struct WorkItem {
     pub customer_address: Option<String>,
     /// The message that made it.
     pub first_message_id: MessageId,
-    /// The newest inbound message on it: what an answer must have seen.
+    /// The newest inbound message on it: what an answer must have seen (`expected_last_message_id`).
     pub last_message_id: MessageId,
     /// How many inbound messages it covers.
     pub message_count: i64,
@@ -68,7 +68,8 @@ pub struct WorkItem {
     /// What went wrong in routing, as `{code, detail, step…}`.
     #[schema(value_type = Option<Object>)]
     pub error: Option<Value>,
-    /// How it ended: `completed`, `discard` or `loop`.
+    /// How it ended: `completed` by an agent, or `discard` by its script.
+    #[schema(examples("completed"))]
     pub result: Option<String>,
     /// The outcome that the agent set.
     pub outcome_code: Option<String>,

@@ -219,14 +219,17 @@ pub async fn close_conversation(
     if agent.is_some() {
         change.last_agent_id = Set(agent);
     }
-    conversation::Entity::update_many()
+    let closed = conversation::Entity::update_many()
         .set(change)
         .col_expr(conversation::Column::Version, Expr::col(conversation::Column::Version).add(1))
         .filter(conversation::Column::Id.eq(id))
-        .exec(tx)
+        .exec_with_returning(tx)
         .await?;
-    let data = serde_json::json!({ "id": id, "state": ConversationState::Closed });
-    journal.event(NewEvent::new("conversation.updated", id.uuid(), &data));
+    for row in closed {
+        let data = serde_json::json!({ "id": id, "state": row.state });
+        let event = NewEvent::new("conversation.updated", id.uuid(), &data);
+        journal.event(event.for_agent_or_supervisors(row.last_agent_id));
+    }
     Ok(())
 }
 
@@ -272,7 +275,7 @@ pub async fn miss(tx: &DatabaseTransaction, agent_id: UserId, journal: &mut Jour
         .await?;
     if changed.rows_affected == 1 {
         let data = serde_json::json!({
-            "id": agent_id, "state": AgentState::NotReady, "reason": "missed_offer",
+            "agent_id": agent_id, "state": AgentState::NotReady, "reason": "missed_offer",
         });
         journal.event(NewEvent::new("agent.state_changed", agent_id.uuid(), &data).for_agent(agent_id));
     }

@@ -42,7 +42,8 @@ fn stem(path: &Path) -> String {
     path.file_stem().unwrap().to_string_lossy().into_owned()
 }
 
-fn sources(dir: &Path) -> Vec<PathBuf> {
+/// The source files in a folder and below.
+pub fn sources(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
@@ -96,6 +97,20 @@ fn allowed(module: &str, used: &str) -> bool {
         None if module == "mail" => ["clock"].contains(&used),
         None => !edges.contains_key(used) && used != "api",
     }
+}
+
+#[test]
+fn every_problem_of_the_table_is_answered_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let code: String = sources(&root).iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    let row = Regex::new(r#"(?m)^    (\w+) [45]\d\d "[a-z_]+" ".+";$"#).unwrap();
+    let known: Vec<&str> = row.captures_iter(&code).map(|row| row.get(1).unwrap().as_str()).collect();
+    assert!(known.len() > 40, "only {} problems were found", known.len());
+    let idle: Vec<_> = known
+        .into_iter()
+        .filter(|name| !Regex::new(&format!(r"\bCode::{name}\b")).unwrap().is_match(&code))
+        .collect();
+    assert!(idle.is_empty(), "never answered: {idle:?}");
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod answers;
 mod architecture;
 mod calendars;
 mod classes;
+mod contract;
 mod conversations;
 mod crash;
 mod delivery;

@@ -1,12 +1,12 @@
 //! The document: committed as generated, complete, and with examples that fit their schemas.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use postroom::api;
 use regex::Regex;
 use serde_json::{Value, json};
 
-use crate::on_both;
+use crate::{architecture::sources, on_both};
 
 fn operations(document: &Value) -> Vec<(String, &Value)> {
     let mut found = Vec::new();
@@ -62,6 +62,40 @@ fn every_operation_is_named_and_described() {
     assert_eq!(ids.len(), count, "an operationId is used twice");
 }
 
+/// The parameters of every handler in the sources, by the handler's name.
+fn handlers() -> BTreeMap<String, String> {
+    let signature = Regex::new(r"(?s)pub async fn (\w+)\s*\((.*?)\)\s*->").unwrap();
+    let mut found = BTreeMap::new();
+    for path in sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")) {
+        let text = fs::read_to_string(path).unwrap();
+        // What gives a handler's answer: a function of the same name inside a feature does not.
+        for part in text.split("#[utoipa::path(").skip(1) {
+            if let Some(handler) = signature.captures(part) {
+                found.insert(handler[1].to_owned(), handler[2].to_owned());
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn a_header_is_in_the_document_exactly_where_the_handler_reads_it() {
+    let document = api::document().unwrap();
+    let handlers = handlers();
+    let mut wrong = Vec::new();
+    for (place, operation) in operations(&document) {
+        let parameters = &handlers[operation["operationId"].as_str().unwrap()];
+        for (header, extractor) in [("Idempotency-Key", ": Idempotency"), ("If-Match", ": IfMatch")] {
+            let mut named = operation["parameters"].as_array().into_iter().flatten();
+            let documented = named.any(|one| one["in"] == "header" && one["name"] == header);
+            if documented != parameters.contains(extractor) {
+                wrong.push(format!("{place}: {header} in the document: {documented}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
 #[test]
 fn every_example_fits_its_schema() {
     let document = api::document().unwrap();
@@ -73,6 +107,50 @@ fn every_example_fits_its_schema() {
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
     assert!(checked > 20, "only {checked} examples were found");
+}
+
+#[test]
+fn the_body_that_a_page_shows_to_be_sent_fits_its_schema() {
+    let document = api::document().unwrap();
+    let mut wrong = Vec::new();
+    let mut shown = 0;
+    for (place, operation) in operations(&document) {
+        for (kind, content) in operation["requestBody"]["content"].as_object().into_iter().flatten() {
+            if kind != "application/json" && !kind.ends_with("+json") {
+                continue;
+            }
+            let name = content["schema"]["$ref"].as_str().unwrap_or_default();
+            let schema = document.pointer(name.trim_start_matches('#')).unwrap();
+            // The order in which Swagger UI looks; without any of them it makes a body up, which is seldom accepted.
+            let example = content.get("example").or(schema.get("example")).or(schema["examples"].get(0));
+            let Some(example) = example else {
+                wrong.push(format!("{place}: {name} has no example"));
+                continue;
+            };
+            let whole = json!({ "$ref": name, "components": document["components"] });
+            let options = jsonschema::draft202012::options().should_validate_formats(true);
+            if let Err(error) = options.build(&whole).unwrap().validate(example) {
+                wrong.push(format!("{place}: {error}"));
+            }
+            shown += 1;
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+    assert!(shown > 40, "only {shown} bodies were found");
+}
+
+#[test]
+fn an_outcome_has_one_form_wherever_it_is_set() {
+    let schemas = &api::document().unwrap()["components"]["schemas"];
+    let bounds = |schema: &str, member: &str| {
+        let property = &schemas[schema]["properties"][member];
+        ["minLength", "maxLength", "pattern"].map(|bound| property[bound].clone())
+    };
+    let form = bounds("WorkItemOutcome", "code");
+    assert_eq!(form[1], 64);
+    for body in ["WorkItemComplete", "WorkItemReply", "WorkItemForward"] {
+        assert_eq!(bounds(body, "outcome_code"), form, "{body}");
+    }
 }
 
 /// Holds the examples of a schema, and of all schemas inside it, against the schema that carries them.

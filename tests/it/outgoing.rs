@@ -118,6 +118,19 @@ on_both! {
         bad.problem(422, "validation_failed");
     }
 
+    async fn a_test_mail_to_a_server_that_only_captures_says_that_it_is_not_kept(app) {
+        let admin = app.admin().await;
+        answer(&app).await;
+        admin.put(PATH, json!({ "transport": "capture" })).await.ok();
+        let check = admin.post("/v1/outgoing-server/check", json!({})).await.ok();
+        let kept = "mail is kept and readable under /v1/outgoing-server/captured";
+        assert_eq!((&check["ok"], &check["steps"][0]["detail"]), (&json!(true), &json!(kept)));
+        let test = admin.post("/v1/outgoing-server/send-test", json!({ "to": "boss@example.com" })).await.ok();
+        assert_eq!((&test["sent"], names(&test)), (&json!(false), vec!["capture"]));
+        assert_eq!(test["steps"][0]["detail"], "the mail was composed; a test mail is not kept");
+        assert_eq!(admin.get("/v1/outgoing-server/captured").await.ok()["items"], json!([]));
+    }
+
     async fn a_pause_by_hand_outlives_new_settings_and_is_refused_twice(app) {
         let admin = app.admin().await;
         admin.post("/v1/outgoing-server/pause", json!({})).await.problem(404, "not_found");

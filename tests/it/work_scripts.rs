@@ -325,7 +325,7 @@ on_both! {
         })).await;
         let account = floor.account(None, Some(script)).await;
         let anna = floor.agent("anna", &[group.id]).await;
-        for offered in [false, true] {
+        for (offered, paused) in [(false, false), (true, false), (false, true), (true, true)] {
             floor.set_agent(anna.id, |agent| agent.state = AgentState::Ready).await;
             let mut mail = floor.mail(&account, "hello").await;
             mail.conversation.last_agent_id = Some(anna.id);
@@ -333,9 +333,14 @@ on_both! {
             if offered {
                 floor.distribute().await;
             }
-            floor.set_agent(anna.id, |agent| agent.state = AgentState::LoggedOff).await;
+            let state = if paused { AgentState::NotReady } else { AgentState::LoggedOff };
+            floor.set_agent(anna.id, |agent| agent.state = state).await;
             let tx = app.app.db.begin().await.unwrap();
-            postroom::work::agent_left(&tx, anna.id, floor.now(), false).await.unwrap();
+            if paused {
+                postroom::work::agent_paused(&tx, anna.id, floor.now()).await.unwrap();
+            } else {
+                postroom::work::agent_left(&tx, anna.id, floor.now(), false).await.unwrap();
+            }
             tx.commit().await.unwrap();
             floor.check().await;
             floor.wait_s(0).await;

@@ -54,6 +54,7 @@ pub struct ApiKey {
 /// A key to be made.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "scopes": ["work:read"], "name": "CRM" }))]
 pub struct ApiKeyCreate {
     /// Its unique name.
     #[schema(min_length = 1, max_length = 100, examples("CRM"))]

@@ -29,8 +29,9 @@ use crate::{
     app::App,
     clock::Timestamp,
     http::{
-        Form, Problem,
+        Answer, Form, Idempotency, Problem,
         caller::Caller,
+        idempotency::Start,
         problem::{Code, ProblemBody},
     },
     id::{UserId, new_uuid},
@@ -337,10 +338,17 @@ pub struct SigningKey {
 #[utoipa::path(tag = "access",
     responses((status = 200, description = "The new key.", body = SigningKey)))]
 #[post("/auth/rotate-signing-key")]
-pub async fn rotate_signing_key(app: web::Data<App>, actor: Actor) -> Result<HttpResponse, Problem> {
-    let (now, tx) = (app.clock.now(), app.db.begin().await?);
-    let key = keys::rotate(&app, &tx, now).await?;
-    actor.record(&tx, now, "rotate_signing_key", ("signing_keys", &key.kid), json!({})).await?;
-    tx.commit().await?;
-    Ok(HttpResponse::Ok().json(SigningKey { kid: key.kid, signs_until: key.signs_until }))
+pub async fn rotate_signing_key(
+    app: web::Data<App>,
+    actor: Actor,
+    idempotency: Idempotency,
+) -> Result<HttpResponse, Problem> {
+    let now = app.clock.now();
+    let work = match idempotency.start(&app.db, now).await? {
+        Start::Replay(answer) => return Ok(answer),
+        Start::Run(work) => work,
+    };
+    let key = keys::rotate(&app, &work.tx, now).await?;
+    actor.record(&work.tx, now, "rotate_signing_key", ("signing_keys", &key.kid), json!({})).await?;
+    work.commit(Answer::ok(&SigningKey { kid: key.kid, signs_until: key.signs_until })?).await
 }

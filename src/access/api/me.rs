@@ -38,6 +38,7 @@ pub struct Me {
 /// A change of the caller's own password.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "current_password": "correct horse battery", "new_password": "staple correct horse" }))]
 pub struct PasswordChange {
     /// The password so far.
     #[schema(max_length = 200, format = "password", examples("correct horse battery"))]

@@ -99,7 +99,8 @@ impl From<Model> for AuditEntry {
 
 /// List the audit log, newest first.
 ///
-/// It holds every change that was made through the API, every login and failed login, and every call that was denied.
+/// It holds every change that was made through the API except agents' daily work, which the event log and the traces of
+/// work items tell of; every login and failed login; and every call that was denied.
 /// Entries of changes outside `access` are written in batches and show up within about a second.
 #[utoipa::path(tag = "access", params(PageQuery, AuditFilter),
     responses((status = 200, description = "One page.", body = AuditEntryList)))]

@@ -67,6 +67,7 @@ pub struct User {
 /// A user to be made.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "username": "anna", "role": "agent", "password": "correct horse battery", "display_name": "Anna Nowak" }))]
 pub struct UserCreate {
     /// The unique login name.
     #[schema(max_length = 100, pattern = "^[a-z0-9][a-z0-9._@+-]*$", examples("anna"))]

@@ -130,7 +130,8 @@ async fn activate(tx: &DatabaseTransaction, now: Timestamp, row: Model) -> Resul
     if let Some(former) = active {
         let change = ActiveModel { state: Set(ScriptVersionState::Retired), ..Default::default() };
         let former = change_state(tx, now, &former, change).await?;
-        told.push(NewEvent::new("script_version.retired", former.id.uuid(), &versions::told(&former)));
+        let retired = NewEvent::new("script_version.retired", former.id.uuid(), &versions::told(&former));
+        told.push(retired.for_supervisors());
     }
     let change = ActiveModel {
         state: Set(ScriptVersionState::Active),
@@ -138,7 +139,8 @@ async fn activate(tx: &DatabaseTransaction, now: Timestamp, row: Model) -> Resul
         ..Default::default()
     };
     let row = change_state(tx, now, &row, change).await?;
-    told.push(NewEvent::new("script_version.activated", row.id.uuid(), &versions::told(&row)));
+    let activated = NewEvent::new("script_version.activated", row.id.uuid(), &versions::told(&row));
+    told.push(activated.for_supervisors());
     let change = script::ActiveModel {
         active_version_id: Set(Some(row.id)),
         version: Set(owner.version + 1),
@@ -153,7 +155,7 @@ async fn activate(tx: &DatabaseTransaction, now: Timestamp, row: Model) -> Resul
         return Err(DbErr::RecordNotUpdated.into());
     }
     let data = json!({ "active_version_id": row.id, "active_version": row.number });
-    told.push(NewEvent::new("script.updated", owner.id.uuid(), &data));
+    told.push(NewEvent::new("script.updated", owner.id.uuid(), &data).for_supervisors());
     events::append(tx, now, told).await?;
     Ok(row)
 }
@@ -214,7 +216,8 @@ async fn set_locked(
         let change = ActiveModel { locked: Set(locked), ..Default::default() };
         row = change_state(&tx, now, &row, change).await?;
         let kind = if locked { "script_version.locked" } else { "script_version.unlocked" };
-        events::append(&tx, now, vec![NewEvent::new(kind, row.id.uuid(), &versions::told(&row))]).await?;
+        let event = NewEvent::new(kind, row.id.uuid(), &versions::told(&row)).for_supervisors();
+        events::append(&tx, now, vec![event]).await?;
         tx.commit().await?;
     }
     let version = row.version;

@@ -232,7 +232,8 @@ pub async fn create_calendar(
     };
     let row = Entity::insert(row).exec_with_returning(&*work.tx).await?;
     let told = json!({ "name": row.name });
-    events::append(&work.tx, now, vec![NewEvent::new("calendar.created", row.id.uuid(), &told)]).await?;
+    let event = NewEvent::new("calendar.created", row.id.uuid(), &told).for_supervisors();
+    events::append(&work.tx, now, vec![event]).await?;
     let calendar = Calendar::try_from(row)?;
     work.commit(Answer::created(format!("/v1/calendars/{}", calendar.id), &calendar)?.versioned(1)).await
 }
@@ -295,7 +296,8 @@ pub async fn update_calendar(
         Entity::update_many().set(change).filter(Column::Id.eq(*id)).filter(Column::Version.eq(version));
     let row = guarded.exec_with_returning(&*tx).await?.pop().ok_or(DbErr::RecordNotUpdated)?;
     let told = json!({ "name": row.name });
-    events::append(&tx, now, vec![NewEvent::new("calendar.updated", row.id.uuid(), &told)]).await?;
+    let event = NewEvent::new("calendar.updated", row.id.uuid(), &told).for_supervisors();
+    events::append(&tx, now, vec![event]).await?;
     tx.commit().await?;
     Ok(Answer::ok(&Calendar::try_from(row)?)?.versioned(version + 1).into_response())
 }
@@ -317,7 +319,8 @@ pub async fn delete_calendar(
         return Err(Problem::new(Code::InUse, "an active version of a script refers to this calendar"));
     }
     row.delete(&*tx).await?;
-    events::append(&tx, now, vec![NewEvent::new("calendar.deleted", id.uuid(), &json!({}))]).await?;
+    let event = NewEvent::new("calendar.deleted", id.uuid(), &json!({})).for_supervisors();
+    events::append(&tx, now, vec![event]).await?;
     tx.commit().await?;
     Ok(HttpResponse::NoContent().finish())
 }

@@ -73,6 +73,7 @@ pub struct Script {
 /// A script to be made.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "name": "Front desk", "description": "Sorts what comes to info@" }))]
 pub struct ScriptCreate {
     /// Its unique name.
     #[schema(min_length = 1, max_length = 100, examples("Front desk"))]
@@ -90,6 +91,7 @@ pub struct ScriptCreate {
 /// A JSON merge patch (RFC 7396) of a script: only what changes.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "description": "Sorts what comes to info@" }))]
 #[expect(dead_code, reason = "the document's schema of the patch; it is applied as JSON")]
 pub struct ScriptPatch {
     /// Its unique name.
@@ -251,7 +253,8 @@ pub async fn create_script(
     if let Some(definition) = definition {
         versions::insert_draft(&work.tx, now, row.id, &caller, String::new(), definition).await?;
     }
-    events::append(&work.tx, now, vec![NewEvent::new("script.created", row.id.uuid(), &told(&row))]).await?;
+    let event = NewEvent::new("script.created", row.id.uuid(), &told(&row)).for_supervisors();
+    events::append(&work.tx, now, vec![event]).await?;
     let script = Script::show(&*work.tx, row).await?;
     work.commit(Answer::created(format!("/v1/scripts/{}", script.id), &script)?.versioned(1)).await
 }
@@ -293,7 +296,8 @@ pub async fn update_script(
     let guarded =
         Entity::update_many().set(change).filter(Column::Id.eq(*id)).filter(Column::Version.eq(row.version));
     let row = guarded.exec_with_returning(&*tx).await?.pop().ok_or(DbErr::RecordNotUpdated)?;
-    events::append(&tx, now, vec![NewEvent::new("script.updated", row.id.uuid(), &told(&row))]).await?;
+    let event = NewEvent::new("script.updated", row.id.uuid(), &told(&row)).for_supervisors();
+    events::append(&tx, now, vec![event]).await?;
     let script = Script::show(&*tx, row).await?;
     tx.commit().await?;
     Ok(Answer::ok(&script)?.versioned(version).into_response())
@@ -319,7 +323,8 @@ pub async fn delete_script(
         ));
     }
     row.delete(&*tx).await?;
-    events::append(&tx, now, vec![NewEvent::new("script.deleted", id.uuid(), &json!({}))]).await?;
+    let event = NewEvent::new("script.deleted", id.uuid(), &json!({})).for_supervisors();
+    events::append(&tx, now, vec![event]).await?;
     tx.commit().await?;
     Ok(HttpResponse::NoContent().finish())
 }

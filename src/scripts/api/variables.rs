@@ -195,7 +195,8 @@ pub async fn put_variable(
         Some(row) => (StatusCode::OK, "variable.updated", change(&tx, now, &row, body.0).await?),
         None => (StatusCode::CREATED, "variable.created", insert(&tx, now, &name, body.0).await?),
     };
-    events::append(&tx, now, vec![NewEvent::new(kind, row.id.uuid(), &told(&row.name))]).await?;
+    let event = NewEvent::new(kind, row.id.uuid(), &told(&row.name)).for_supervisors();
+    events::append(&tx, now, vec![event]).await?;
     tx.commit().await?;
     let version = row.version;
     Ok(Answer::new(status, &Variable::from(row))?.versioned(version).into_response())
@@ -260,7 +261,8 @@ pub async fn delete_variable(
     }
     let id = row.id;
     row.delete(&*tx).await?;
-    events::append(&tx, now, vec![NewEvent::new("variable.deleted", id.uuid(), &told(&name))]).await?;
+    let event = NewEvent::new("variable.deleted", id.uuid(), &told(&name)).for_supervisors();
+    events::append(&tx, now, vec![event]).await?;
     tx.commit().await?;
     Ok(HttpResponse::NoContent().finish())
 }

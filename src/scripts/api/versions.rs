@@ -146,6 +146,13 @@ pub struct ScriptVersionCreate {
 /// What a draft holds.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({ "description": "Straight to the queue", "definition": {
+    "start": "queue",
+    "steps": {
+        "queue": { "type": "enqueue", "next": { "assigned": "done" } },
+        "done": { "type": "end", "result": "done" }
+    }
+} }))]
 pub struct ScriptVersionContent {
     /// What is new in it.
     #[serde(default)]
@@ -302,8 +309,8 @@ pub(super) async fn insert_draft(
         updated_at: Set(now),
     };
     let row = Entity::insert(row).exec_with_returning(tx).await?;
-    events::append(tx, now, vec![NewEvent::new("script_version.created", row.id.uuid(), &told(&row))])
-        .await?;
+    let event = NewEvent::new("script_version.created", row.id.uuid(), &told(&row)).for_supervisors();
+    events::append(tx, now, vec![event]).await?;
     Ok(row)
 }
 
@@ -445,8 +452,8 @@ async fn write(
     let change =
         ActiveModel { description: Set(description), definition: Set(definition), ..Default::default() };
     let row = change_draft(&tx, now, &row, change).await?;
-    events::append(&tx, now, vec![NewEvent::new("script_version.updated", row.id.uuid(), &told(&row))])
-        .await?;
+    let event = NewEvent::new("script_version.updated", row.id.uuid(), &told(&row)).for_supervisors();
+    events::append(&tx, now, vec![event]).await?;
     tx.commit().await?;
     let version = row.version;
     Ok(Answer::ok(&ScriptVersion::new(row, caller))?.versioned(version).into_response())
@@ -496,8 +503,8 @@ pub async fn delete_script_version(
     check_changeable(&row)?;
     // Guarded: it may be activated at this very moment.
     let row = change_draft(&tx, now, &row, ActiveModel::default()).await?;
-    events::append(&tx, now, vec![NewEvent::new("script_version.deleted", row.id.uuid(), &told(&row))])
-        .await?;
+    let event = NewEvent::new("script_version.deleted", row.id.uuid(), &told(&row)).for_supervisors();
+    events::append(&tx, now, vec![event]).await?;
     row.delete(&*tx).await?;
     tx.commit().await?;
     Ok(HttpResponse::NoContent().finish())

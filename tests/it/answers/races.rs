@@ -1,7 +1,7 @@
 //! Two at once, and once only.
 
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Desk, MAIL};
 use crate::{
@@ -69,14 +69,43 @@ on_both! {
         assert_eq!(objects(&app), before + 1);
     }
 
-    async fn of_two_different_answers_at_once_one_is_sent(app) {
+    async fn of_two_different_answers_at_once_both_are_sent(app) {
         let desk = Desk::new(&app).await;
         let path = desk.path("reply");
         let post = |text: &str| desk.agent.post(&path, json!({ "expected_last_message_id": desk.message, "text": text }));
-        let (one, two) = tokio::join!(post("yes"), post("no"));
-        let (done, refused) = if one.status == 201 { (one, two) } else { (two, one) };
-        done.ok();
-        refused.problem(409, "conversation_changed");
-        assert_eq!(desk.messages().await.len(), 2);
+        let (one, two) = tokio::join!(post("It left today."), post("One thing more."));
+        assert_eq!((one.status, two.status), (201, 201));
+        assert_eq!(desk.messages().await.len(), 3);
+    }
+
+    async fn an_answer_must_have_seen_the_customers_newest_message_and_no_more(app) {
+        let desk = Desk::new(&app).await;
+        let item = desk.admin.get(&format!("/v1/work-items/{}", desk.item)).await.ok();
+        let seen = &item["last_message_id"];
+        let answer = |action: &str, expected: &Value| {
+            let body = json!({ "expected_last_message_id": expected, "text": "x", "to": [{ "address": "ben@example.net" }] });
+            let (agent, path) = (&desk.agent, desk.path(action));
+            async move { agent.post(&path, body).await }
+        };
+        answer("forward", seen).await.ok();
+        let ours = answer("reply", seen).await.ok();
+        // A machine's answer to it makes no work: the item's newest message stays the same.
+        let machine = MAIL.replace("c1@", "away@").replace("Subject:", &format!(
+            "Auto-Submitted: auto-replied\r\nIn-Reply-To: <{}>\r\nSubject:", ours["message_id_header"].as_str().unwrap()));
+        let machine = push(&desk.admin, desk.account.id, machine).await.ok();
+        assert_eq!(machine["conversation_id"], desk.conversation.as_str());
+        answer("reply", seen).await.ok();
+        answer("reply", &ours["message_id"]).await.ok();
+        assert_eq!(desk.agent.get(&desk.path("reply-template?kind=reply")).await.ok()["expected_last_message_id"], *seen);
+
+        let again = MAIL.replace("c1@", "c2@").replace("Subject:", "In-Reply-To: <c1@example.org>\r\nSubject:");
+        let again = push(&desk.admin, desk.account.id, again).await.ok();
+        for stale in [seen, &ours["message_id"], &machine["message"]["id"]] {
+            answer("reply", stale).await.problem(409, "conversation_changed");
+        }
+        let elsewhere = MAIL.replace("c1@", "d1@").replace("anna@", "dora@");
+        let elsewhere = push(&desk.admin, desk.account.id, elsewhere).await.ok();
+        answer("reply", &elsewhere["message"]["id"]).await.problem(409, "conversation_changed");
+        answer("reply", &again["message"]["id"]).await.ok();
     }
 }

@@ -1,0 +1,99 @@
+//! What the document promises to front ends: headers, fields, events and what agents may see.
+
+mod agents;
+mod told;
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use postroom::work::entity::WorkState;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::{
+    floor::Floor,
+    on_both,
+    support::{Client, Reply, TestApp},
+};
+
+async fn keyed(client: &Client, path: &str, body: Value) -> Reply {
+    let key = format!("key of {path}").replace(' ', "-");
+    client.send(client.request(Method::POST, path).header("Idempotency-Key", key).json(&body)).await
+}
+
+on_both! {
+    async fn a_repeated_action_with_the_same_key_is_done_once(app) {
+        let app = TestApp::frozen(app.backend).await;
+        let floor = Floor(&app);
+        let group = floor.group(|_| {}).await;
+        let queue = floor.queue(&[group.id], |_| {}).await;
+        let account = floor.account(Some(queue.id), None).await;
+        let anna = floor.agent("anna", &[group.id]).await;
+        let mut steps = Vec::new();
+        let first = floor.item(&account, "first").await;
+        floor.distribute().await;
+        steps.push((format!("/v1/offers/{}/reject", floor.offers().await[0].id), json!({})));
+        steps.push((format!("/v1/work-items/{}/claim", first.id), json!({})));
+        for (action, body) in [
+            ("set-outcome", json!({ "code": "resolved" })),
+            ("release", json!({})),
+            ("claim", json!({})),
+            ("complete", json!({ "outcome_code": "resolved" })),
+        ] {
+            steps.push((format!("/v1/work-items/{}/{action}", first.id), body));
+        }
+        let mut claimed = false;
+        for (path, body) in steps {
+            if path.ends_with("/claim") && std::mem::replace(&mut claimed, true) {
+                anna.client.post(&path, body).await.ok();
+                continue;
+            }
+            let done = keyed(&anna.client, &path, body.clone()).await;
+            let again = keyed(&anna.client, &path, body).await;
+            assert_eq!((again.status, again.header("idempotent-replayed")), (200, "true"), "{path}");
+            assert_eq!(again.body, done.ok(), "{path}");
+        }
+        assert_eq!(floor.reload(&first).await.state, WorkState::Completed);
+
+        let second = floor.item(&account, "second").await;
+        floor.distribute().await;
+        let offer = floor.offers().await.into_iter().find(|offer| offer.work_item_id == second.id).unwrap();
+        let path = format!("/v1/offers/{}/accept", offer.id);
+        let done = keyed(&anna.client, &path, json!({})).await.ok();
+        assert_eq!(keyed(&anna.client, &path, json!({})).await.ok(), done);
+        anna.client.post(&path, json!({})).await.problem(409, "offer_not_pending");
+        floor.check().await;
+    }
+
+    async fn a_cursor_that_this_list_cannot_have_given_out_is_refused(app) {
+        let admin = app.admin().await;
+        for name in ["a", "b", "c"] {
+            admin.post("/v1/classes", json!({ "name": name })).await.ok();
+        }
+        let first = admin.get("/v1/classes?sort=name&limit=1").await.ok();
+        let given = first["next_cursor"].as_str().unwrap();
+        let rest = admin.get(&format!("/v1/classes?sort=name&cursor={given}")).await.ok();
+        assert_eq!(rest["items"].as_array().unwrap().len(), 2);
+        let cursor: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(given).unwrap()).unwrap();
+        for key in [json!({ "Number": 1 }), json!("Id"), json!({ "Text": "a\u{0}" }), json!({ "Text": 1 })] {
+            let mut forged = cursor.clone();
+            forged["key"] = key;
+            let forged = URL_SAFE_NO_PAD.encode(forged.to_string());
+            admin.get(&format!("/v1/classes?sort=name&cursor={forged}")).await.problem(400, "invalid_cursor");
+        }
+        let forged = json!({ "order": "rank", "key": { "Text": "first" }, "id": cursor["id"] });
+        let forged = URL_SAFE_NO_PAD.encode(forged.to_string());
+        admin.get(&format!("/v1/work-items?sort=rank&cursor={forged}")).await.problem(400, "invalid_cursor");
+    }
+
+    async fn an_agents_state_is_changed_only_where_its_etag_fits(app) {
+        let floor = Floor(&app);
+        let anna = floor.agent("anna", &[]).await;
+        let set = |etag: &str, state: &str| {
+            let request = anna.client.request(Method::PUT, "/v1/agents/me/state").header("If-Match", etag);
+            anna.client.send(request.json(&json!({ "state": state })))
+        };
+        let changed = set("\"1\"", "not_ready").await;
+        assert_eq!((changed.status, changed.header("etag")), (200, "\"2\""));
+        set("\"1\"", "ready").await.problem(412, "precondition_failed");
+        assert_eq!(anna.client.get("/v1/agents/me").await.ok()["state"], "not_ready");
+    }
+}
