@@ -40,7 +40,7 @@ pub mod workers;
 
 /// Which feature may call which, besides everybody's `events` and `access`. Nothing else is allowed.
 pub const FEATURE_EDGES: &[(&str, &[&str])] = &[
-    ("access", &["agents"]),
+    ("access", &["agents", "work"]),
     ("accounts", &[]),
     ("agents", &["work"]),
     ("answers", &["accounts", "conversations", "work"]),

@@ -66,7 +66,8 @@ pub async fn insert(tx: &DatabaseTransaction, now: Timestamp, new: NewUser) -> R
     Ok(user)
 }
 
-/// Gives agents and supervisors a desk, and takes everybody off it who may not log in or has no desk any more.
+/// Gives agents and supervisors a desk, and takes everybody off it who may not log in or has no desk any more: what
+/// they have goes back to its queue.
 ///
 /// # Errors
 /// Whatever the database says.
@@ -114,7 +115,8 @@ async fn leave_desk(tx: &DatabaseTransaction, now: Timestamp, id: UserId) -> Res
         events::append(tx, now, vec![NewEvent::new("agent.state_changed", id.uuid(), &data).for_agent(id)])
             .await?;
     }
-    Ok(())
+    // Also when the desk was left before: work stays with an agent who only logs off.
+    crate::work::agent_left(tx, id, now, true).await
 }
 
 /// Refuses a change after which no active administrator would be left besides `id`.

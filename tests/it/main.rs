@@ -20,6 +20,7 @@ mod classes;
 mod conversations;
 mod crash;
 mod delivery;
+mod desks;
 mod events;
 mod floor;
 mod full_loop;
