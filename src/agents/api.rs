@@ -3,7 +3,7 @@
 use actix_web::{HttpResponse, get, patch, put, web};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter,
-    QueryOrder,
+    QueryOrder, QuerySelect, QueryTrait, Select,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -147,8 +147,29 @@ fn agent_of(path: &str, caller: &Caller) -> Result<UserId, Problem> {
     Ok(id)
 }
 
+/// The agents in service: users who were deleted or made administrators have no desk, though its row is kept.
+pub(super) fn in_service() -> Select<agent::Entity> {
+    let users = user::Entity::find()
+        .select_only()
+        .column(user::Column::Id)
+        .filter(user::Column::DeletedAt.is_null())
+        .filter(user::Column::Role.ne(Role::Admin))
+        .into_query();
+    agent::Entity::find().filter(agent::Column::Id.in_subquery(users))
+}
+
 async fn find(db: &impl ConnectionTrait, id: UserId) -> Result<agent::Model, Problem> {
-    agent::Entity::find_by_id(id).one(db).await?.ok_or_else(|| Problem::not_found("agent"))
+    let found = in_service().filter(agent::Column::Id.eq(id)).one(db).await?;
+    found.ok_or_else(|| Problem::not_found("agent"))
+}
+
+/// Whoever may not log in takes no work; the user's row stays as it is until the transaction ends.
+async fn keep_off(tx: &DatabaseTransaction, id: UserId, state: AgentState) -> Result<(), Problem> {
+    let person = user::Entity::find_by_id(id).lock_shared().one(tx).await?;
+    if state != AgentState::LoggedOff && person.is_none_or(|person| person.disabled) {
+        return Err(Problem::new(Code::InvalidState, "the agent's user is disabled"));
+    }
+    Ok(())
 }
 
 /// List agents.
@@ -160,7 +181,7 @@ pub async fn list_agents(
     page: Query<PageQuery>,
     filter: Query<AgentFilter>,
 ) -> Result<HttpResponse, Problem> {
-    let mut select = agent::Entity::find();
+    let mut select = in_service();
     if let Some(state) = filter.0.state {
         select = select.filter(agent::Column::State.eq(state));
     }
@@ -265,8 +286,9 @@ pub async fn set_agent_state(
 ) -> Result<HttpResponse, Problem> {
     let id = agent_of(&id, &caller)?;
     let (now, tx) = (app.clock.now(), app.db.begin().await?);
-    let row = find(&*tx, id).await?;
     let AgentStateChange { state, reason, release } = body.0;
+    let row = find(&*tx, id).await?;
+    keep_off(&tx, id, state).await?;
     let mut change = agent::ActiveModel {
         state: Set(state),
         reason: Set(reason.filter(|_| state == AgentState::NotReady)),

@@ -9,7 +9,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_actix_web::service_config::ServiceConfig;
 
-use super::entity::{MissedOfferAction, agent, group, group_member};
+use super::{
+    api::in_service,
+    entity::{MissedOfferAction, agent, group, group_member},
+};
 use crate::{
     app::App,
     clock::Timestamp,
@@ -209,7 +212,7 @@ async fn replace_members(tx: &DatabaseTransaction, group: GroupId, wanted: &[Use
         if wanted[..index].contains(agent_id) {
             return Err(Problem::invalid(pointer, "not_unique", "the agent is named twice"));
         }
-        if agent::Entity::find_by_id(*agent_id).one(tx).await?.is_none() {
+        if in_service().filter(agent::Column::Id.eq(*agent_id)).one(tx).await?.is_none() {
             return Err(Problem::unknown_reference(&pointer, "agent"));
         }
     }

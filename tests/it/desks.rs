@@ -57,4 +57,45 @@ on_both! {
             floor.check().await;
         }
     }
+
+    async fn a_deleted_user_leaves_groups_skills_and_the_list_of_agents(app) {
+        let floor = Floor(&app);
+        let admin = app.admin().await;
+        let group = floor.group(|_| {}).await;
+        let desk = floor.agent("anna", &[group.id]).await;
+        let french = floor.skill("French").await;
+        floor.give_skill(desk.id, french, 5).await;
+        let path = format!("/v1/agents/{}", desk.id);
+        admin.get(&path).await.ok();
+        admin.delete(&format!("/v1/users/{}", desk.id)).await.ok();
+        assert_eq!(admin.get("/v1/agents").await.ok()["items"], json!([]));
+        admin.get(&path).await.problem(404, "not_found");
+        admin.put(&format!("{path}/state"), json!({ "state": "ready" })).await.problem(404, "not_found");
+        admin.patch(&path, json!({ "capacity": null })).await.problem(404, "not_found");
+        let group = format!("/v1/agent-groups/{}", group.id);
+        assert_eq!(admin.get(&group).await.ok()["member_ids"], json!([]));
+        let again = json!({ "member_ids": [desk.id] });
+        admin.patch(&group, again).await.problem(422, "unknown_reference");
+        // Nobody has the skill any more.
+        assert_eq!(admin.delete(&format!("/v1/skills/{french}")).await.status, 204);
+    }
+
+    async fn a_user_who_may_not_work_cannot_be_made_ready(app) {
+        let floor = Floor(&app);
+        let (admin, supervisor) = (app.admin().await, app.supervisor().await);
+        let (anna, ben) = (floor.agent("anna", &[]).await, floor.agent("ben", &[]).await);
+        admin.patch(&format!("/v1/users/{}", anna.id), json!({ "disabled": true })).await.ok();
+        admin.patch(&format!("/v1/users/{}", ben.id), json!({ "role": "admin" })).await.ok();
+        for state in ["ready", "not_ready"] {
+            let state = json!({ "state": state });
+            supervisor.put(&format!("/v1/agents/{}/state", anna.id), state.clone()).await.problem(409, "invalid_state");
+            supervisor.put(&format!("/v1/agents/{}/state", ben.id), state).await.problem(404, "not_found");
+        }
+        let listed = supervisor.get("/v1/agents").await.ok();
+        let names: Vec<&str> =
+            listed["items"].as_array().unwrap().iter().map(|agent| agent["username"].as_str().unwrap()).collect();
+        assert_eq!(names, ["anna"]);
+        admin.patch(&format!("/v1/users/{}", anna.id), json!({ "disabled": false })).await.ok();
+        supervisor.put(&format!("/v1/agents/{}/state", anna.id), json!({ "state": "ready" })).await.ok();
+    }
 }
