@@ -3,7 +3,7 @@
 use actix_web::{HttpResponse, get, post, web};
 use sea_orm::{
     ActiveValue::Set,
-    ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter,
     sea_query::{Expr, ExprTrait},
 };
 use serde::Serialize;
@@ -21,7 +21,10 @@ use super::{
 use crate::{
     app::App,
     clock::Timestamp,
-    conversations::entity::{Direction, MessageState, message},
+    conversations::{
+        entity::{Direction, MessageState, message},
+        visibility::find_message,
+    },
     events,
     http::{
         Answer, Caller, Code, Idempotency, PageQuery, Path, Problem, Query, caller::Role, idempotency::Start,
@@ -171,7 +174,7 @@ pub async fn get_message_delivery(
     caller: Caller,
     id: Path<MessageId>,
 ) -> Result<HttpResponse, Problem> {
-    let (message, row) = find(app.db.read(), *id).await?;
+    let (message, row) = seen(app.db.read(), &caller, *id).await?;
     Ok(HttpResponse::Ok().json(MessageDelivery::of(&message, row, &caller)))
 }
 
@@ -183,10 +186,11 @@ pub async fn get_message_delivery(
 #[get("/messages/{id}/timeline")]
 pub async fn get_message_timeline(
     app: web::Data<App>,
+    caller: Caller,
     id: Path<MessageId>,
     page: Query<PageQuery>,
 ) -> Result<HttpResponse, Problem> {
-    find(app.db.read(), *id).await?;
+    seen(app.db.read(), &caller, *id).await?;
     let select = step::Entity::find().filter(step::Column::MessageId.eq(*id));
     let found = page.0.fetch(app.db.read(), select, step::Column::Id, None).await?.map(TimelineEntry::from);
     Ok(HttpResponse::Ok().json(Timeline { items: found.items, next_cursor: found.next_cursor }))
@@ -287,8 +291,21 @@ pub async fn retry_message(
     work.commit(Answer::created(format!("/v1/messages/{new_id}"), &delivery)?).await
 }
 
+/// A message on its way out that the caller wrote, or whose conversation the caller sees; any other does not exist.
+async fn seen(
+    db: &impl ConnectionTrait,
+    caller: &Caller,
+    id: MessageId,
+) -> Result<(message::Model, delivery::Model), Problem> {
+    let found = find(db, id).await;
+    if !found.as_ref().is_ok_and(|(message, _)| own(message, caller).is_ok()) {
+        find_message(db, caller, id).await?;
+    }
+    found
+}
+
 async fn find(
-    db: &impl sea_orm::ConnectionTrait,
+    db: &impl ConnectionTrait,
     id: MessageId,
 ) -> Result<(message::Model, delivery::Model), Problem> {
     let none = || Problem::not_found("outbound message");

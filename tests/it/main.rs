@@ -27,6 +27,7 @@ mod full_loop;
 mod inbound;
 mod mail_net;
 mod migrations;
+mod not_yours;
 mod openapi;
 mod outbound_crash;
 mod outgoing;
