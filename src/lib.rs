@@ -50,7 +50,7 @@ pub const FEATURE_EDGES: &[(&str, &[&str])] = &[
     ("events", &[]),
     ("inbound", &["accounts", "conversations", "work"]),
     ("outgoing", &["accounts"]),
-    ("queues", &["agents"]),
+    ("queues", &["agents", "work"]),
     ("receipts", &["accounts", "conversations", "templates"]),
     ("scripts", &["accounts", "agents", "classes", "conversations", "queues", "templates"]),
     ("templates", &[]),

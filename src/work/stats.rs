@@ -1,8 +1,8 @@
 //! How a queue is doing.
 
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QuerySelect,
-    Statement,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder,
+    QuerySelect, Statement,
 };
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -173,6 +173,7 @@ async fn agents(db: &impl ConnectionTrait, queue: QueueId) -> Result<AgentCounts
 /// # Errors
 /// Whatever the database says.
 pub async fn reorder(tx: &DatabaseTransaction, queue: QueueId, aging_s: Option<i64>) -> Result<(), DbErr> {
+    lock_waiting(tx, queue).await?;
     for priority in 1..=10_i32 {
         // The rank is a constant for the priority plus the time.
         let base = rank(priority, Timestamp::ZERO, aging_s);
@@ -181,6 +182,21 @@ pub async fn reorder(tx: &DatabaseTransaction, queue: QueueId, aging_s: Option<i
         let values = [base.into(), queue.uuid().into(), priority.into()];
         tx.execute_raw(Statement::from_sql_and_values(tx.get_database_backend(), sql, values)).await?;
     }
+    Ok(())
+}
+
+/// In the order in which all others lock items.
+async fn lock_waiting(tx: &DatabaseTransaction, queue: QueueId) -> Result<(), DbErr> {
+    work_item::Entity::find()
+        .select_only()
+        .column(work_item::Column::Id)
+        .filter(work_item::Column::QueueId.eq(queue))
+        .filter(work_item::Column::State.is_in([WorkState::Queued, WorkState::Offered]))
+        .order_by_asc(work_item::Column::Id)
+        .lock_exclusive()
+        .into_tuple::<WorkItemId>()
+        .all(tx)
+        .await?;
     Ok(())
 }
 

@@ -276,6 +276,33 @@ on_both! {
         }
     }
 
+    async fn a_new_aging_holds_for_what_waits_already(app) {
+        let app = still(&app).await;
+        let floor = Floor(&app);
+        let supervisor = app.supervisor().await;
+        let queue = floor.queue(&[], |_| {}).await;
+        let account = floor.account(Some(queue.id), None).await;
+        floor.item(&account, "old").await;
+        app.app.clock.advance(std::time::Duration::from_secs(60));
+        let urgent = floor.item(&account, "urgent").await;
+        supervisor.post(&format!("/v1/work-items/{}/set-priority", urgent.id), json!({ "priority": 1 })).await.ok();
+        let path = format!("/v1/queues/{}", queue.id);
+        for (aging_s, order) in [
+            (json!(null), ["urgent", "old", "new"]), (json!(10), ["old", "urgent", "new"]), (json!(null), ["urgent", "old", "new"]),
+        ] {
+            supervisor.patch(&path, json!({ "aging_s": aging_s })).await.ok();
+            app.app.clock.advance(std::time::Duration::from_secs(60));
+            let new = floor.item(&account, "new").await;
+            let listed = supervisor.get(&format!("{path}/items")).await.ok();
+            let subjects: Vec<&str> =
+                listed["items"].as_array().unwrap().iter().map(|item| item["subject"].as_str().unwrap()).collect();
+            assert_eq!(subjects, order, "aging {aging_s}");
+            let tx = app.app.db.begin().await.unwrap();
+            work_item::Entity::delete_by_id(new.id).exec(&*tx).await.unwrap();
+            tx.commit().await.unwrap();
+        }
+    }
+
     async fn skills_decide_and_explain_tells_why(app) {
         let app = still(&app).await;
         let floor = Floor(&app);
