@@ -22,9 +22,9 @@ use crate::{
     agents::entity::AgentState,
     clock::Timestamp,
     conversations::entity::message,
-    id::{QueueId, ScriptId, ScriptVersionId, UserId},
+    id::{QueueId, ScriptId, ScriptVersionId, TemplateId, UserId},
     queues::entity::{QueueState as State, queue},
-    receipts::{Answered, Limits},
+    receipts::{Answered, Limits, published},
     scripts::{
         calendar::Calendar,
         definition::Definition,
@@ -69,6 +69,7 @@ pub struct World {
     served: HashMap<QueueId, Served>,
     lengths: RefCell<HashMap<QueueId, i64>>,
     roster: Roster,
+    templates: HashSet<TemplateId>,
     /// What was answered automatically, this batch included.
     pub answered: RefCell<Answered>,
 }
@@ -102,7 +103,9 @@ impl World {
                 needs.last_agents.into_iter().filter(|id| !world.roster.agents.contains_key(id)).collect();
             world.roster.agents.extend(Roster::of(db, &missing).await?.agents);
         }
-        if mentions.templates {
+        mentions.templates.extend(needs.accounts.iter().filter_map(|account| account.receipt_template_id));
+        world.templates = published(db, mentions.templates).await?;
+        if !world.templates.is_empty() {
             world.answered = Answered::load(db, needs.limits, now, &needs.messages).await?.into();
         }
         Ok(world)
@@ -119,6 +122,11 @@ impl World {
     /// A version made ready to run; none when it does not exist or does not compile.
     pub fn script(&self, version: ScriptVersionId) -> Option<Arc<Compiled>> {
         self.scripts.get(&version).cloned()
+    }
+
+    /// Whether a template that a script or an account names may be sent.
+    pub fn is_published(&self, template: TemplateId) -> bool {
+        self.templates.contains(&template)
     }
 
     /// Notes that an item took a place in a queue.
@@ -229,7 +237,7 @@ struct Mentions {
     queues: HashSet<QueueId>,
     calendars: HashSet<Uuid>,
     agents: bool,
-    templates: bool,
+    templates: HashSet<TemplateId>,
 }
 
 impl Mentions {
@@ -242,7 +250,9 @@ impl Mentions {
                 ReferenceKind::Calendar => {
                     self.calendars.insert(reference.id);
                 }
-                ReferenceKind::Template => self.templates = true,
+                ReferenceKind::Template => {
+                    self.templates.insert(TemplateId(reference.id));
+                }
                 _ => {}
             }
         }
@@ -301,6 +311,9 @@ impl Host for Standpoint<'_> {
     }
 
     fn may_send_template(&self, id: Uuid) -> SendAnswer {
+        if !self.world.is_published(TemplateId(id)) {
+            return SendAnswer::Refuse("the template is not published".into());
+        }
         let answered = self.world.answered.borrow();
         match answered.may_send(self.message, &id.to_string()) {
             Ok(_) => SendAnswer::Send,

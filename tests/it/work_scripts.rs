@@ -1,15 +1,23 @@
 //! Items and their scripts: branches, time-outs, the last agent, failures, and what is left after a crash.
 
+use std::sync::Arc;
+
 use postroom::{
+    accounts::entity::account,
     agents::entity::AgentState,
-    conversations::entity::{ConversationState, auto_answer, conversation},
+    conversations::entity::{ConversationState, MessageKind, auto_answer, conversation, message},
+    id::TemplateId,
     queues::entity::QueueState,
     work::entity::{OfferState, Timer, WorkState},
 };
-use sea_orm::EntityTrait;
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
 use serde_json::{Value, json};
 
-use crate::{floor::Floor, on_both, support::TestApp};
+use crate::{
+    floor::Floor,
+    on_both,
+    support::{Client, TestApp},
+};
 
 async fn still(app: &TestApp) -> TestApp {
     TestApp::frozen(app.backend).await
@@ -17,6 +25,19 @@ async fn still(app: &TestApp) -> TestApp {
 
 fn enqueue(queue: &impl serde::Serialize, next: Value) -> Value {
     json!({ "type": "enqueue", "queue_id": queue, "next": next })
+}
+
+/// A published template.
+async fn publish(admin: &Client, template: Value) -> TemplateId {
+    let made = admin.post("/v1/templates", template).await;
+    admin.post(&format!("{}/publish", made.header("location")), json!({})).await.ok();
+    made.ok()["id"].as_str().unwrap().parse().unwrap()
+}
+
+/// The receipts that were sent.
+async fn receipts(app: &TestApp) -> Vec<message::Model> {
+    let sent = message::Entity::find().filter(message::Column::Kind.eq(MessageKind::Receipt));
+    sent.order_by_asc(message::Column::Id).all(app.app.db.read()).await.unwrap()
 }
 
 on_both! {
@@ -241,7 +262,7 @@ on_both! {
         let queue = floor.queue(&[], |_| {}).await;
         let admin = app.admin().await;
         let text = json!({ "name": "Thanks", "subject": "Thank you", "text": "We have your mail." });
-        let template = admin.post("/v1/templates", text).await.ok()["id"].clone();
+        let template = publish(&admin, text).await;
         let script = floor.script(json!({
             "start": "thanks",
             "steps": {
@@ -265,6 +286,30 @@ on_both! {
         machine.message.from_address = Some("else@customer.example".into());
         floor.arrive(vec![machine.clone()]).await;
         assert_eq!(floor.item_of(&machine).await.priority, 9);
+    }
+
+    async fn an_archived_template_is_not_sent(app) {
+        let app = still(&app).await;
+        let floor = Floor(&app);
+        let queue = floor.queue(&[], |_| {}).await;
+        let admin = app.admin().await;
+        let template = publish(&admin, json!({ "name": "Thanks", "subject": "Thank you", "text": "We have your mail." })).await;
+        admin.post(&format!("/v1/templates/{template}/archive"), json!({})).await.ok();
+        let script = floor.script(json!({
+            "start": "thanks",
+            "steps": {
+                "thanks": { "type": "send_template", "template_id": template, "next": { "sent": "done", "not_sent": "again" } },
+                "again": { "type": "set_priority", "priority": 9, "next": { "done": "done" } },
+                "done": { "type": "end", "result": "done" },
+            },
+        })).await;
+        let account = floor.account(Some(queue.id), Some(script)).await;
+        let account = Arc::new(account::Model { receipt_template_id: Some(template), ..(*account).clone() });
+        let item = floor.item(&account, "hello").await;
+        assert_eq!(item.priority, 9);
+        assert!(receipts(&app).await.is_empty());
+        let trace = admin.get(&format!("/v1/work-items/{}/trace", item.id)).await.ok();
+        assert!(trace.to_string().contains("the template is not published"), "{trace}");
     }
 
     async fn an_agent_who_leaves_before_being_asked_sends_the_item_back_to_its_script(app) {
