@@ -17,6 +17,7 @@ use crate::{
     events::{self, NewEvent},
     http::{Answer, Body, Idempotency, IfMatch, PageQuery, Patch, Path, Problem, Query, idempotency::Start},
     id::{GroupId, QueueId},
+    scripts::{known, steps::ReferenceKind},
     work,
 };
 
@@ -352,7 +353,7 @@ pub async fn update_queue(
     Ok(Answer::ok(&queue)?.versioned(version + 1).into_response())
 }
 
-/// Delete a queue that nothing refers to and that has never held work.
+/// Delete a queue that nothing refers to, no active version of a script either, and that has never held work.
 #[utoipa::path(tag = "queues", params(("id" = QueueId, Path)), responses((status = 204, description = "It is gone.")))]
 #[delete("/queues/{id}")]
 pub async fn delete_queue(
@@ -361,6 +362,7 @@ pub async fn delete_queue(
     if_match: IfMatch,
 ) -> Result<HttpResponse, Problem> {
     let (now, tx) = (app.clock.now(), app.db.begin().await?);
+    known::refuse_deletion(&tx, now, ReferenceKind::Queue, id.uuid()).await?;
     let row = queue::Entity::find_by_id(*id).one(&*tx).await?.ok_or_else(|| Problem::not_found("queue"))?;
     if_match.check(row.version)?;
     row.delete(&*tx).await?;
