@@ -14,7 +14,7 @@ use super::{
 use crate::{
     agents::entity::AgentState,
     clock::Timestamp,
-    id::{QueueId, WorkItemId},
+    id::{GroupId, QueueId, WorkItemId},
     queues::entity::queue,
 };
 
@@ -200,15 +200,15 @@ async fn lock_waiting(tx: &DatabaseTransaction, queue: QueueId) -> Result<(), Db
     Ok(())
 }
 
-/// Whether anything waits in, or is on its way through, a queue: it cannot be deleted then.
+/// Whether an item that is not done is held for a group: the group cannot be deleted then.
 ///
 /// # Errors
 /// Whatever the database says.
-pub async fn is_in_use(db: &impl ConnectionTrait, queue: QueueId) -> Result<bool, DbErr> {
+pub async fn is_held_for(db: &impl ConnectionTrait, group: GroupId) -> Result<bool, DbErr> {
     let open: Option<WorkItemId> = work_item::Entity::find()
         .select_only()
         .column(work_item::Column::Id)
-        .filter(work_item::Column::QueueId.eq(queue))
+        .filter(work_item::Column::GroupId.eq(group))
         .filter(work_item::Column::State.is_not_in([WorkState::Completed, WorkState::Discarded]))
         .limit(1)
         .into_tuple()

@@ -517,6 +517,24 @@ on_both! {
         floor.check().await;
     }
 
+    async fn a_group_that_work_is_held_for_cannot_be_deleted(app) {
+        let app = still(&app).await;
+        let floor = Floor(&app);
+        let supervisor = app.supervisor().await;
+        let (experts, others) = (floor.group(|_| {}).await, floor.group(|_| {}).await);
+        let queue = floor.queue(&[others.id], |_| {}).await;
+        let anna = floor.agent("anna", &[experts.id]).await;
+        let item = floor.item(&floor.account(Some(queue.id), None).await, "hello").await;
+        let path = format!("/v1/work-items/{}", item.id);
+        supervisor.post(&format!("{path}/transfer"), json!({ "group_id": experts.id })).await.ok();
+        let group = format!("/v1/agent-groups/{}", experts.id);
+        supervisor.delete(&group).await.problem(409, "in_use");
+        anna.client.post(&format!("{path}/claim"), json!({})).await.ok();
+        supervisor.delete(&group).await.problem(409, "in_use");
+        anna.client.post(&format!("{path}/complete"), json!({})).await.ok();
+        assert_eq!(supervisor.delete(&group).await.status, 204);
+    }
+
     async fn an_agent_who_leaves_keeps_assigned_work_unless_it_is_released(app) {
         let app = still(&app).await;
         let floor = Floor(&app);
