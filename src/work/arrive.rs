@@ -314,6 +314,7 @@ fn new_item(arrival: &Arrival, now: Timestamp) -> work_item::Model {
         attempts: 0,
         first_queued_at: None,
         assigned_at: None,
+        first_assigned_at: None,
         first_answered_at: None,
         completed_at: None,
         version: 1,

@@ -126,8 +126,8 @@ async fn service_level(
 ) -> Result<Option<ServiceLevelReached>, DbErr> {
     let Some(target_s) = queue.service_level_target_s else { return Ok(None) };
     let target_ms = target_s.saturating_mul(1000);
-    let sql = "SELECT COUNT(*), COUNT(CASE WHEN assigned_at - first_queued_at <= $3 THEN 1 END) FROM work_items \
-               WHERE queue_id = $1 AND assigned_at >= $2 AND first_queued_at IS NOT NULL";
+    let sql = "SELECT COUNT(*), COUNT(CASE WHEN first_assigned_at - first_queued_at <= $3 THEN 1 END) \
+               FROM work_items WHERE queue_id = $1 AND first_assigned_at >= $2 AND first_queued_at IS NOT NULL";
     let values = [queue.id.uuid().into(), now.plus_s(-WINDOW_S).as_millis().into(), target_ms.into()];
     let row =
         db.query_one_raw(Statement::from_sql_and_values(db.get_database_backend(), sql, values)).await?;
@@ -140,7 +140,7 @@ async fn service_level(
         .column_as(work_item::Column::Id.count(), "late")
         .filter(work_item::Column::QueueId.eq(queue.id))
         .filter(work_item::Column::State.is_in([WorkState::Queued, WorkState::Offered]))
-        .filter(work_item::Column::AssignedAt.is_null())
+        .filter(work_item::Column::FirstAssignedAt.is_null())
         .filter(work_item::Column::FirstQueuedAt.lt(now.plus_s(-target_s)))
         .into_tuple()
         .one(db)

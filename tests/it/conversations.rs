@@ -58,6 +58,7 @@ async fn work_item(app: &TestApp, message: &Value, state: WorkState, agent: Opti
         attempts: 0,
         first_queued_at: None,
         assigned_at: None,
+        first_assigned_at: None,
         first_answered_at: None,
         completed_at: None,
         version: 1,

@@ -607,6 +607,33 @@ on_both! {
         assert_eq!((stats.agents.ready, stats.agents.logged_off), (2, 0));
     }
 
+    async fn the_service_level_counts_when_an_item_was_first_taken(app) {
+        let app = still(&app).await;
+        let floor = Floor(&app);
+        let group = floor.group(|_| {}).await;
+        let queue = floor.queue(&[group.id], |_| {}).await;
+        let account = floor.account(Some(queue.id), None).await;
+        let anna = floor.agent("anna", &[group.id]).await;
+        let item = floor.item(&account, "hello").await;
+        let level = async || {
+            let stats = work::stats::queue(app.app.db.read(), queue.id, floor.now()).await.unwrap().unwrap();
+            let level = stats.service_level.unwrap();
+            (level.in_time, level.counted)
+        };
+        let path = format!("/v1/work-items/{}", item.id);
+        let mut taken = Vec::new();
+        for _ in 0..2 {
+            anna.client.post(&format!("{path}/claim"), json!({})).await.ok();
+            assert_eq!(level().await, (1, 1));
+            taken.push(floor.reload(&item).await);
+            anna.client.post(&format!("{path}/release"), json!({})).await.ok();
+            app.app.clock.advance(std::time::Duration::from_secs(600));
+            assert_eq!(level().await, (1, 1));
+        }
+        assert!(taken[0].first_assigned_at.is_some() && taken[0].assigned_at != taken[1].assigned_at);
+        assert_eq!(taken[0].first_assigned_at, taken[1].first_assigned_at);
+    }
+
     async fn what_an_agent_may_not_do_is_refused_with_its_code(app) {
         let app = still(&app).await;
         let floor = Floor(&app);
