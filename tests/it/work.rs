@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::{
     floor::Floor,
     on_both,
-    support::{Backend, TestApp},
+    support::{Backend, Client, TestApp},
 };
 
 /// The suite's tests need a clock that stands still.
@@ -674,6 +674,55 @@ on_both! {
         assert_eq!(listed["items"], json!([]));
         let listed = anna.client.get("/v1/work-items?state=completed&sort=-updated_at").await.ok();
         assert_eq!(listed["items"][0]["id"], json!(item.id));
+    }
+
+    async fn only_the_agent_who_has_an_item_is_shown_the_answers_to_it(app) {
+        let app = still(&app).await;
+        let floor = Floor(&app);
+        let group = floor.group(|_| {}).await;
+        let queue = floor.queue(&[group.id], |_| {}).await;
+        let anna = floor.agent("anna", &[group.id]).await;
+        let item = floor.item(&floor.account(Some(queue.id), None).await, "hello").await;
+        let path = format!("/v1/work-items/{}", item.id);
+        anna.client.post(&format!("{path}/claim"), json!({})).await.ok();
+        let seen = async |client: &Client| client.get(&path).await.ok()["allowed_actions"].clone();
+        let rest = ["transfer", "release", "snooze", "set_outcome", "complete"];
+        let of_anna = [&["note", "reply", "reply_all", "forward", "draft"][..], &rest].concat();
+        assert_eq!(seen(&anna.client).await, json!(of_anna));
+        let of_others = [&["note"][..], &rest, &["set_priority", "set_class"]].concat();
+        for client in [app.supervisor().await, app.admin().await] {
+            assert_eq!(seen(&client).await, json!(of_others));
+            let answer = json!({ "expected_last_message_id": item.last_message_id, "text": "x" });
+            client.post(&format!("{path}/reply"), answer).await.problem(409, "not_assigned");
+            client.put(&format!("{path}/draft"), json!({ "text": "x" })).await.problem(409, "not_assigned");
+        }
+    }
+
+    async fn a_note_can_be_written_in_every_state_by_whoever_has_or_had_the_item(app) {
+        let app = still(&app).await;
+        let floor = Floor(&app);
+        let group = floor.group(|group| group.wrap_up_s = 60).await;
+        let queue = floor.queue(&[group.id], |_| {}).await;
+        let anna = floor.agent("anna", &[group.id]).await;
+        let item = floor.item(&floor.account(Some(queue.id), None).await, "hello").await;
+        let supervisor = app.supervisor().await;
+        let path = format!("/v1/work-items/{}", item.id);
+        let can_note = async |client: &Client| {
+            let shown = client.get(&path).await.ok()["allowed_actions"].as_array().unwrap().contains(&json!("note"));
+            let written = client.post(&format!("{path}/notes"), json!({ "text": "x" })).await.status == 201;
+            assert_eq!(shown, written);
+            shown
+        };
+        assert!(can_note(&supervisor).await && !can_note(&anna.client).await);
+        for (action, body) in [
+            ("claim", json!({})), ("release", json!({})), ("claim", json!({})),
+            ("snooze", json!({ "until": floor.now().plus_s(60) })), ("release", json!({})), ("claim", json!({})),
+            ("complete", json!({})), ("finish-wrap-up", json!({})),
+        ] {
+            anna.client.post(&format!("{path}/{action}"), body).await.ok();
+            assert!(can_note(&anna.client).await, "after {action}");
+            assert!(can_note(&supervisor).await, "after {action}");
+        }
     }
 
     async fn an_item_that_arrives_while_an_agent_is_ready_is_offered_without_any_tick(app) {
