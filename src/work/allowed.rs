@@ -8,7 +8,7 @@ use super::{
     journal::holder,
     state::wrong_state,
 };
-use crate::http::{Caller, Code, Problem};
+use crate::http::{Caller, Code, Problem, caller::Role};
 
 /// Something that can be done with a work item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -95,12 +95,18 @@ fn by_overseer(state: WorkState) -> &'static [Action] {
     }
 }
 
-/// Everything that the caller may do with the item now.
+/// Administrators have no desk; what is held for one agent is nobody else's.
+fn may_claim(item: &work_item::Model, caller: &Caller) -> bool {
+    let has_desk = matches!(caller.role, Role::Supervisor | Role::Agent);
+    has_desk && item.target_agent_id.is_none_or(|target| caller.user_id() == Some(target))
+}
+
+/// Everything that the caller may do with the item now. Whether the caller could take it, [`super::claimable`] tells.
 pub fn allowed(item: &work_item::Model, caller: &Caller) -> Vec<Action> {
     let mine = holder(item).is_some() && holder(item) == caller.user_id();
     let had = item.assigned_agent_id.is_some() && item.assigned_agent_id == caller.user_id();
     let mut actions = Vec::new();
-    if item.state == WorkState::Queued && caller.user_id().is_some() {
+    if item.state == WorkState::Queued && may_claim(item, caller) {
         actions.push(Claim);
     }
     if had || caller.oversees() {

@@ -9,6 +9,7 @@ use utoipa_actix_web::service_config::ServiceConfig;
 use super::{
     actions_api,
     claim::{self, Claim, Reach},
+    claimable,
     entity::{WorkState, work_item},
     explain_api,
     journal::{Journal, holder},
@@ -112,8 +113,8 @@ pub async fn list_work_items(
     });
     let select = work_item::Entity::find().filter(which);
     let found = page.0.fetch(app.db.read(), select, Column::Id, sort).await?;
-    let found = found.map(|item| WorkItem::of(item, &caller));
-    Ok(HttpResponse::Ok().json(WorkItemList { items: found.items, next_cursor: found.next_cursor }))
+    let items = claimable::shown(&app, &caller, found.items).await?;
+    Ok(HttpResponse::Ok().json(WorkItemList { items, next_cursor: found.next_cursor }))
 }
 
 async fn visible_to(app: &App, agent: UserId) -> Result<Condition, Problem> {
@@ -165,7 +166,8 @@ pub async fn get_work_item(
 ) -> Result<HttpResponse, Problem> {
     let row = visible(&app, *id, &caller).await?;
     let version = row.version;
-    Ok(Answer::ok(&WorkItem::of(row, &caller))?.versioned(version).into_response())
+    let shown = claimable::shown(&app, &caller, vec![row]).await?.pop();
+    Ok(Answer::ok(&shown)?.versioned(version).into_response())
 }
 
 /// Claim the next work item.

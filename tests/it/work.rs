@@ -698,6 +698,43 @@ on_both! {
         }
     }
 
+    async fn claim_is_shown_to_whom_it_would_be_granted(app) {
+        let app = still(&app).await;
+        let floor = Floor(&app);
+        let group = floor.group(|group| group.capacity_email = 1).await;
+        let queue = floor.queue(&[group.id], |_| {}).await;
+        let account = floor.account(Some(queue.id), None).await;
+        let (anna, ben) = (floor.agent("anna", &[group.id]).await, floor.agent("ben", &[group.id]).await);
+        let item = floor.item(&account, "hello").await;
+        let supervisor = app.supervisor().await;
+        let path = format!("/v1/work-items/{}", item.id);
+        let shown = async |client: &Client, list: &str| {
+            let (one, list) = (client.get(&path).await.ok(), client.get(list).await.ok());
+            let listed = list["items"].as_array().unwrap().iter().find(|other| other["id"] == one["id"]).unwrap();
+            assert_eq!(listed["allowed_actions"], one["allowed_actions"]);
+            one["allowed_actions"].as_array().unwrap().contains(&json!("claim"))
+        };
+        assert!(shown(&anna.client, "/v1/work-items").await);
+        // Neither serves the queue; an administrator has no desk at all.
+        for client in [&supervisor, &app.admin().await] {
+            assert!(!shown(client, "/v1/work-items").await);
+            assert!(!shown(client, &format!("/v1/queues/{}/items", queue.id)).await);
+        }
+        floor.set_agent(anna.id, |agent| agent.state = AgentState::NotReady).await;
+        assert!(!shown(&anna.client, "/v1/work-items").await);
+        floor.set_agent(anna.id, |agent| agent.state = AgentState::Ready).await;
+        let other = floor.item(&account, "other").await;
+        anna.client.post(&format!("/v1/work-items/{}/claim", other.id), json!({})).await.ok();
+        assert!(!shown(&anna.client, "/v1/work-items").await);
+        anna.client.post(&format!("/v1/work-items/{}/complete", other.id), json!({})).await.ok();
+        floor.set_agent(anna.id, |agent| agent.state = AgentState::NotReady).await;
+        let held = supervisor.post(&format!("{path}/transfer"), json!({ "agent_id": anna.id })).await.ok();
+        assert_eq!((&held["state"], &held["target_agent_id"]), (&json!("queued"), &json!(anna.id)));
+        floor.set_agent(anna.id, |agent| agent.state = AgentState::Ready).await;
+        assert!(shown(&anna.client, "/v1/work-items").await);
+        ben.client.get(&path).await.problem(403, "not_yours");
+    }
+
     async fn a_note_can_be_written_in_every_state_by_whoever_has_or_had_the_item(app) {
         let app = still(&app).await;
         let floor = Floor(&app);
