@@ -121,8 +121,14 @@ impl From<step::Model> for TimelineEntry {
 }
 
 impl MessageDelivery {
-    pub(super) fn of(message: &message::Model, row: delivery::Model, caller: &Caller) -> Self {
-        Self {
+    async fn of(
+        db: &impl ConnectionTrait,
+        message: &message::Model,
+        row: delivery::Model,
+        caller: &Caller,
+    ) -> Result<Self, Problem> {
+        let allowed_actions = allowed(db, message, &row, caller).await?;
+        Ok(Self {
             message_id: message.id,
             state: message.state,
             state_reason: message.state_reason.clone(),
@@ -133,8 +139,8 @@ impl MessageDelivery {
             expires_at: row.expires_at,
             sent_at: message.sent_at,
             retry_of: message.retry_of,
-            allowed_actions: allowed(message, caller),
-        }
+            allowed_actions,
+        })
     }
 }
 
@@ -142,19 +148,22 @@ impl MessageDelivery {
 const UNSENT: [MessageState; 4] =
     [MessageState::Scheduled, MessageState::Held, MessageState::Queued, MessageState::Deferred];
 
-fn allowed(message: &message::Model, caller: &Caller) -> Vec<MessageDeliveryAction> {
+async fn allowed(
+    db: &impl ConnectionTrait,
+    message: &message::Model,
+    row: &delivery::Model,
+    caller: &Caller,
+) -> Result<Vec<MessageDeliveryAction>, Problem> {
     let may_write =
         caller.role != Role::Integration || caller.scopes.iter().any(|scope| scope == "work:write");
     if !may_write || own(message, caller).is_err() {
-        return Vec::new();
+        return Ok(Vec::new());
     }
     if UNSENT.contains(&message.state) {
-        vec![MessageDeliveryAction::Cancel]
-    } else if retry::RETRYABLE.contains(&message.state) {
-        vec![MessageDeliveryAction::Retry]
-    } else {
-        Vec::new()
+        return Ok(vec![MessageDeliveryAction::Cancel]);
     }
+    let can_retry = retry::refusal(db, message, row).await?.is_none();
+    Ok(can_retry.then_some(MessageDeliveryAction::Retry).into_iter().collect())
 }
 
 /// Agents call off and retry only what they wrote.
@@ -175,7 +184,7 @@ pub async fn get_message_delivery(
     id: Path<MessageId>,
 ) -> Result<HttpResponse, Problem> {
     let (message, row) = seen(app.db.read(), &caller, *id).await?;
-    Ok(HttpResponse::Ok().json(MessageDelivery::of(&message, row, &caller)))
+    Ok(HttpResponse::Ok().json(MessageDelivery::of(app.db.read(), &message, row, &caller).await?))
 }
 
 /// Read the timeline of an outbound message.
@@ -217,8 +226,9 @@ pub async fn cancel_message(
         return Err(Problem::new(Code::InvalidState, format!("the message is no longer unsent ({state})")));
     }
     let (message, row) = find(&*tx, *id).await?;
+    let shown = MessageDelivery::of(&*tx, &message, row, &caller).await?;
     tx.commit().await?;
-    Ok(HttpResponse::Ok().json(MessageDelivery::of(&message, row, &caller)))
+    Ok(HttpResponse::Ok().json(shown))
 }
 
 async fn stop(tx: &DatabaseTransaction, now: Timestamp, id: MessageId) -> Result<bool, Problem> {
@@ -287,7 +297,7 @@ pub async fn retry_message(
     let new_id = new.id;
     retry::retry(&app, &work.tx, now, message, row, new).await?;
     let (message, row) = find(&*work.tx, new_id).await?;
-    let delivery = MessageDelivery::of(&message, row, &caller);
+    let delivery = MessageDelivery::of(&*work.tx, &message, row, &caller).await?;
     work.commit(Answer::created(format!("/v1/messages/{new_id}"), &delivery)?).await
 }
 

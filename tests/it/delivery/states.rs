@@ -219,6 +219,7 @@ on_both! {
         assert_ne!(received[0].message_id, received[1].message_id);
         assert!(received[1].raw.ends_with(b"An answer.\r\n.\r\n"));
         assert_eq!(state(&admin, id).await, "failed");
+        assert_eq!(delivery(&admin, id).await["allowed_actions"], json!([]));
         admin.post(&format!("/v1/messages/{id}/retry"), json!({})).await.problem(409, "invalid_state");
     }
 
