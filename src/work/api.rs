@@ -20,7 +20,7 @@ use super::{
 use crate::{
     app::App,
     http::{Answer, Body, Caller, Code, Idempotency, PageQuery, Path, Problem, Query, idempotency::Start},
-    id::{AccountId, ClassId, QueueId, UserId, WorkItemId},
+    id::{AccountId, ClassId, ConversationId, QueueId, UserId, WorkItemId},
 };
 
 /// Adds the operations.
@@ -64,6 +64,8 @@ pub struct WorkItemFilter {
     queue_id: Option<QueueId>,
     /// Only items that this agent has, or had last.
     agent_id: Option<UserId>,
+    /// Only items of this conversation.
+    conversation_id: Option<ConversationId>,
     /// Only items of this account.
     account_id: Option<AccountId>,
     /// Only items of this class.
@@ -100,6 +102,7 @@ pub async fn list_work_items(
         .add_option(filter.state.map(|state| Column::State.eq(state)))
         .add_option(filter.queue_id.map(|id| Column::QueueId.eq(id)))
         .add_option(filter.agent_id.map(|id| Column::AssignedAgentId.eq(id)))
+        .add_option(filter.conversation_id.map(|id| Column::ConversationId.eq(id)))
         .add_option(filter.account_id.map(|id| Column::AccountId.eq(id)))
         .add_option(filter.class_id.map(|id| Column::ClassId.eq(id)));
     if !caller.oversees() {

@@ -762,6 +762,17 @@ on_both! {
         }
     }
 
+    async fn the_items_of_a_conversation_are_listed(app) {
+        let app = still(&app).await;
+        let floor = Floor(&app);
+        let queue = floor.queue(&[], |_| {}).await;
+        let account = floor.account(Some(queue.id), None).await;
+        let (item, _other) = (floor.item(&account, "hello").await, floor.item(&account, "other").await);
+        let listed = app.supervisor().await.get(&format!("/v1/work-items?conversation_id={}", item.conversation_id)).await.ok();
+        let ids: Vec<_> = listed["items"].as_array().unwrap().iter().map(|one| one["id"].clone()).collect();
+        assert_eq!(ids, [json!(item.id)]);
+    }
+
     async fn an_item_that_arrives_while_an_agent_is_ready_is_offered_without_any_tick(app) {
         let floor = Floor(&app);
         let group = floor.group(|_| {}).await;
