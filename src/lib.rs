@@ -40,19 +40,19 @@ pub mod workers;
 
 /// Which feature may call which, besides everybody's `events` and `access`. Nothing else is allowed.
 pub const FEATURE_EDGES: &[(&str, &[&str])] = &[
-    ("access", &["agents"]),
+    ("access", &["agents", "work"]),
     ("accounts", &[]),
-    ("agents", &["work"]),
+    ("agents", &["scripts", "work"]),
     ("answers", &["accounts", "conversations", "work"]),
-    ("classes", &[]),
+    ("classes", &["scripts"]),
     ("conversations", &["accounts", "delivery", "work"]),
     ("delivery", &["conversations", "outgoing"]),
     ("events", &[]),
     ("inbound", &["accounts", "conversations", "work"]),
     ("outgoing", &["accounts"]),
-    ("queues", &["agents"]),
+    ("queues", &["agents", "scripts", "work"]),
     ("receipts", &["accounts", "conversations", "templates"]),
     ("scripts", &["accounts", "agents", "classes", "conversations", "queues", "templates"]),
-    ("templates", &[]),
+    ("templates", &["scripts"]),
     ("work", &["accounts", "agents", "classes", "conversations", "queues", "receipts", "scripts"]),
 ];

@@ -417,12 +417,13 @@ def conversations():
     one = {"id": "{{conversation_w}}"}
     return [
         request("list_conversations", query={"limit": "100"}, test=[("some", "body.items.length > 0")]),
-        request("get_conversation", who="agent", path=one),
+        request("get_conversation", who="agent", path=one,
+                test=[("closed with its work item", "body.state === 'closed' && body.allowed_actions.length === 0")]),
         request("list_conversation_messages", who="agent", path=one, test=[("mail and answer", "body.items.length === 2")]),
         request("create_conversation_note", who="agent", path=one, body={"text": "Was friendly."}),
         request("list_conversation_notes", who="agent", path=one, test=[("one", "body.items.length === 1")]),
-        request("reopen_conversation", path=one, test=state_is("open")),
-        request("close_conversation", path=one, test=state_is("closed")),
+        request("close_conversation", path=one, status=409,
+                test=[("it is closed already", "body.code === 'invalid_state'")]),
     ]
 
 

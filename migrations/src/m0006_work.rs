@@ -39,6 +39,7 @@ CREATE TABLE work_items (
     attempts BIGINT NOT NULL DEFAULT 0,
     first_queued_at BIGINT,
     assigned_at BIGINT,
+    first_assigned_at BIGINT,
     first_answered_at BIGINT,
     completed_at BIGINT,
     version BIGINT NOT NULL,
@@ -49,7 +50,7 @@ CREATE INDEX ix_work_items__queue ON work_items (queue_id, lane, rank, id) WHERE
 CREATE INDEX ix_work_items__target ON work_items (target_agent_id, rank) WHERE state = 'queued' AND target_agent_id IS NOT NULL;
 CREATE INDEX ix_work_items__group ON work_items (group_id, rank) WHERE state = 'queued' AND group_id IS NOT NULL;
 CREATE INDEX ix_work_items__held ON work_items (assigned_agent_id, channel) WHERE state IN ('assigned', 'wrapping');
-CREATE INDEX ix_work_items__served ON work_items (queue_id, assigned_at) WHERE assigned_at IS NOT NULL;
+CREATE INDEX ix_work_items__served ON work_items (queue_id, first_assigned_at) WHERE first_assigned_at IS NOT NULL;
 CREATE INDEX ix_work_items__agent ON work_items (assigned_agent_id, state) WHERE assigned_agent_id IS NOT NULL;
 CREATE INDEX ix_work_items__due ON work_items (due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX ix_work_items__conversation ON work_items (conversation_id, id);

@@ -189,7 +189,6 @@ pub const MATRIX: &[(&str, Access)] = &[
     ("get_conversation", Roles(STAFF, "conversations:read")),
     ("list_conversation_messages", Roles(STAFF, "conversations:read")),
     ("close_conversation", Roles(STAFF, "conversations:write")),
-    ("reopen_conversation", Roles(STAFF, "conversations:write")),
     ("list_messages", Roles(STAFF, "conversations:read")),
     ("get_message", Roles(STAFF, "conversations:read")),
     ("get_message_raw", Roles(STAFF, "conversations:read")),

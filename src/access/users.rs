@@ -11,7 +11,7 @@ use super::{
     refresh,
 };
 use crate::{
-    agents::entity::{AgentState, agent},
+    agents::entity::{AgentState, agent, agent_skill, group_member},
     clock::Timestamp,
     events::{self, NewEvent},
     http::{
@@ -66,13 +66,17 @@ pub async fn insert(tx: &DatabaseTransaction, now: Timestamp, new: NewUser) -> R
     Ok(user)
 }
 
-/// Gives agents and supervisors a desk, and takes everybody off it who may not log in or has no desk any more.
+/// Gives agents and supervisors a desk, and takes everybody off it who may not log in or has no desk any more: what
+/// they have goes back to its queue.
 ///
 /// # Errors
 /// Whatever the database says.
 pub async fn keep_desk(tx: &DatabaseTransaction, now: Timestamp, user: &Model) -> Result<(), DbErr> {
-    let active = !user.disabled && user.deleted_at.is_none();
-    if !active || user.role == Role::Admin {
+    let for_good = user.deleted_at.is_some() || user.role == Role::Admin;
+    if for_good {
+        forget_desk(tx, user.id).await?;
+    }
+    if for_good || user.disabled {
         return leave_desk(tx, now, user.id).await;
     }
     let desk = agent::ActiveModel {
@@ -90,6 +94,13 @@ pub async fn keep_desk(tx: &DatabaseTransaction, now: Timestamp, user: &Model) -
     };
     let once = OnConflict::column(agent::Column::Id).do_nothing().to_owned();
     agent::Entity::insert(desk).on_conflict(once).exec_without_returning(tx).await?;
+    Ok(())
+}
+
+/// Whoever has no desk any more is in no group and has no skill; the row of the desk stays, because offers refer to it.
+async fn forget_desk(tx: &DatabaseTransaction, id: UserId) -> Result<(), DbErr> {
+    group_member::Entity::delete_many().filter(group_member::Column::AgentId.eq(id)).exec(tx).await?;
+    agent_skill::Entity::delete_many().filter(agent_skill::Column::AgentId.eq(id)).exec(tx).await?;
     Ok(())
 }
 
@@ -114,7 +125,8 @@ async fn leave_desk(tx: &DatabaseTransaction, now: Timestamp, id: UserId) -> Res
         events::append(tx, now, vec![NewEvent::new("agent.state_changed", id.uuid(), &data).for_agent(id)])
             .await?;
     }
-    Ok(())
+    // Also when the desk was left before: work stays with an agent who only logs off.
+    crate::work::agent_left(tx, id, now, true).await
 }
 
 /// Refuses a change after which no active administrator would be left besides `id`.

@@ -131,7 +131,7 @@ pub async fn create_account(
         Start::Replay(answer) => return Ok(answer),
         Start::Run(work) => work,
     };
-    references::check(&work.tx, &wanted).await?;
+    references::check(&work.tx, &wanted, None).await?;
     let id = AccountId::new(now);
     let secrets = Sealed::of(&app, id, None, &wanted, |_| false)?;
     let row = account::ActiveModel {
@@ -190,7 +190,7 @@ pub async fn update_account(
     let mut wanted = patch.apply(&AccountCreate::from(&row))?;
     rules::check(&mut wanted, app.config.mail.allow_plaintext)?;
     rules::check_unchanged(&row, &wanted)?;
-    references::check(&tx, &wanted).await?;
+    references::check(&tx, &wanted, Some(&row)).await?;
     let secrets = Sealed::of(&app, row.id, Some(&row), &wanted, |pointer| patch.removes(pointer))?;
     if !matches!(row.state, AccountState::Draft | AccountState::Disabled) {
         rules::check_complete(&wanted, secrets.stored)?;

@@ -264,7 +264,8 @@ pub struct AccountCreate {
     #[serde(default)]
     #[schema(value_type = Object, default = json!({}), examples(json!({ "language": "en" })))]
     pub script_settings: Map<String, Value>,
-    /// The receipt answer.
+    /// A published template that answers a message which makes new work, once for each sender in 7 days and never to a
+    /// machine; not when the script has sent one, or has thrown the message away.
     #[serde(default)]
     pub receipt_template_id: Option<TemplateId>,
     /// Campaigns that send from here.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use actix_web::{HttpResponse, get, patch, put, web};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, Order,
-    QueryFilter, QuerySelect, QueryTrait, sea_query::SelectStatement,
+    QueryFilter, QuerySelect, QueryTrait, Select, sea_query::SelectStatement,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -200,13 +200,34 @@ fn agent_of(path: &str, caller: &Caller) -> Result<UserId, Problem> {
     Ok(id)
 }
 
+/// The agents in service: users who were deleted or made administrators have no desk, though its row is kept.
+pub(super) fn in_service() -> Select<agent::Entity> {
+    let users = user::Entity::find()
+        .select_only()
+        .column(user::Column::Id)
+        .filter(user::Column::DeletedAt.is_null())
+        .filter(user::Column::Role.ne(Role::Admin))
+        .into_query();
+    agent::Entity::find().filter(agent::Column::Id.in_subquery(users))
+}
+
 async fn find(db: &impl ConnectionTrait, id: UserId) -> Result<agent::Model, Problem> {
-    agent::Entity::find_by_id(id).one(db).await?.ok_or_else(|| Problem::not_found("agent"))
+    let found = in_service().filter(agent::Column::Id.eq(id)).one(db).await?;
+    found.ok_or_else(|| Problem::not_found("agent"))
+}
+
+/// Whoever may not log in takes no work; the user's row stays as it is until the transaction ends.
+async fn keep_off(tx: &DatabaseTransaction, id: UserId, state: AgentState) -> Result<(), Problem> {
+    let person = user::Entity::find_by_id(id).lock_shared().one(tx).await?;
+    if state != AgentState::LoggedOff && person.is_none_or(|person| person.disabled) {
+        return Err(Problem::new(Code::InvalidState, "the agent's user is disabled"));
+    }
+    Ok(())
 }
 
 /// The ids of the agents of a filter.
 fn wanted(filter: AgentFilter) -> SelectStatement {
-    let mut agents = agent::Entity::find().select_only().column(agent::Column::Id);
+    let mut agents = in_service().select_only().column(agent::Column::Id);
     if let Some(state) = filter.state {
         agents = agents.filter(agent::Column::State.eq(state));
     }
@@ -335,9 +356,10 @@ pub async fn set_agent_state(
 ) -> Result<HttpResponse, Problem> {
     let id = agent_of(&id, &caller)?;
     let (now, tx) = (app.clock.now(), app.db.begin().await?);
+    let AgentStateChange { state, reason, release } = body.0;
     let row = find(&*tx, id).await?;
     if_match.check(row.version)?;
-    let AgentStateChange { state, reason, release } = body.0;
+    keep_off(&tx, id, state).await?;
     let mut change = agent::ActiveModel {
         state: Set(state),
         reason: Set(reason.filter(|_| state == AgentState::NotReady)),

@@ -3,19 +3,25 @@
 use actix_web::{HttpResponse, delete, get, patch, post, web};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, ModelTrait,
-    Order, QueryFilter, QueryOrder,
+    Order, QueryFilter, QueryOrder, QuerySelect,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_actix_web::service_config::ServiceConfig;
 
-use super::entity::{MissedOfferAction, agent, group, group_member};
+use super::{
+    api::in_service,
+    entity::{MissedOfferAction, agent, group, group_member},
+};
 use crate::{
     app::App,
     clock::Timestamp,
     events::{self, NewEvent},
-    http::{Answer, Body, Idempotency, IfMatch, PageQuery, Patch, Path, Problem, Query, idempotency::Start},
+    http::{
+        Answer, Body, Code, Idempotency, IfMatch, PageQuery, Patch, Path, Problem, Query, idempotency::Start,
+    },
     id::{GroupId, UserId},
+    work,
 };
 
 /// Adds the operations.
@@ -210,7 +216,7 @@ async fn replace_members(tx: &DatabaseTransaction, group: GroupId, wanted: &[Use
         if wanted[..index].contains(agent_id) {
             return Err(Problem::invalid(pointer, "not_unique", "the agent is named twice"));
         }
-        if agent::Entity::find_by_id(*agent_id).one(tx).await?.is_none() {
+        if in_service().filter(agent::Column::Id.eq(*agent_id)).one(tx).await?.is_none() {
             return Err(Problem::unknown_reference(&pointer, "agent"));
         }
     }
@@ -321,7 +327,7 @@ pub async fn update_agent_group(
     Ok(Answer::ok(&group)?.versioned(version + 1).into_response())
 }
 
-/// Delete an agent group that serves no queue.
+/// Delete an agent group that serves no queue and that no work is held for.
 #[utoipa::path(tag = "agent groups", params(("id" = GroupId, Path)), responses((status = 204, description = "It is gone.")))]
 #[delete("/agent-groups/{id}")]
 pub async fn delete_agent_group(
@@ -330,9 +336,13 @@ pub async fn delete_agent_group(
     if_match: IfMatch,
 ) -> Result<HttpResponse, Problem> {
     let (now, tx) = (app.clock.now(), app.db.begin().await?);
-    let row =
-        group::Entity::find_by_id(*id).one(&*tx).await?.ok_or_else(|| Problem::not_found("agent group"))?;
+    // Locked before the look: a transfer to the group waits for this, or this for it.
+    let row = group::Entity::find_by_id(*id).lock_exclusive().one(&*tx).await?;
+    let row = row.ok_or_else(|| Problem::not_found("agent group"))?;
     if_match.check(row.version)?;
+    if work::stats::is_held_for(&*tx, *id).await? {
+        return Err(Problem::new(Code::InUse, "work items are held for this group: transfer them first"));
+    }
     row.delete(&*tx).await?;
     events::append(&tx, now, vec![NewEvent::new("agent_group.deleted", id.uuid(), &serde_json::json!({}))])
         .await?;

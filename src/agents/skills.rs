@@ -13,6 +13,7 @@ use crate::{
     events::{self, NewEvent},
     http::{Answer, Body, Idempotency, IfMatch, PageQuery, Patch, Path, Problem, Query, idempotency::Start},
     id::SkillId,
+    scripts::{known, steps::ReferenceKind},
 };
 
 /// Adds the operations.
@@ -197,6 +198,7 @@ pub async fn delete_skill(
     if_match: IfMatch,
 ) -> Result<HttpResponse, Problem> {
     let (now, tx) = (app.clock.now(), app.db.begin().await?);
+    known::refuse_deletion(&tx, now, ReferenceKind::Skill, id.uuid()).await?;
     let row = Entity::find_by_id(*id).one(&*tx).await?.ok_or_else(|| Problem::not_found("skill"))?;
     if_match.check(row.version)?;
     row.delete(&*tx).await?;

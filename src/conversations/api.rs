@@ -1,7 +1,11 @@
 //! Operations on conversations.
 
+use std::collections::HashSet;
+
 use actix_web::{HttpResponse, get, post, web};
-use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, Order, QueryFilter};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, Order, QueryFilter, QuerySelect,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
@@ -32,8 +36,7 @@ pub fn mount(config: &mut ServiceConfig<'_>) {
         .service(list_conversations)
         .service(get_conversation)
         .service(list_conversation_messages)
-        .service(close_conversation)
-        .service(reopen_conversation);
+        .service(close_conversation);
 }
 
 /// A thread of messages with a customer.
@@ -79,8 +82,6 @@ pub struct Conversation {
 pub enum ConversationAction {
     /// `POST /v1/conversations/{id}/close`
     Close,
-    /// `POST /v1/conversations/{id}/reopen`
-    Reopen,
 }
 
 /// One page of conversations.
@@ -124,12 +125,9 @@ pub struct ConversationFilter {
     sort: Option<ConversationSort>,
 }
 
-impl From<Model> for Conversation {
-    fn from(row: Model) -> Self {
-        let allowed_actions = match row.state {
-            ConversationState::Open | ConversationState::WaitingCustomer => vec![ConversationAction::Close],
-            ConversationState::Closed => vec![ConversationAction::Reopen],
-        };
+impl Conversation {
+    fn of(row: Model, has_open_item: bool) -> Self {
+        let can_close = row.state != ConversationState::Closed && !has_open_item;
         Self {
             id: row.id,
             account_id: row.account_id,
@@ -144,7 +142,7 @@ impl From<Model> for Conversation {
             last_agent_id: row.last_agent_id,
             created_at: row.created_at,
             updated_at: row.updated_at,
-            allowed_actions,
+            allowed_actions: can_close.then_some(ConversationAction::Close).into_iter().collect(),
         }
     }
 }
@@ -179,7 +177,12 @@ pub async fn list_conversations(
         ConversationSort::LastMessageAt => (Column::LastMessageAt, Order::Asc),
         ConversationSort::LastMessageAtDescending => (Column::LastMessageAt, Order::Desc),
     });
-    let found = page.0.fetch(app.db.read(), select, Column::Id, sort).await?.map(Conversation::from);
+    let found = page.0.fetch(app.db.read(), select, Column::Id, sort).await?;
+    let busy = with_open_item(app.db.read(), found.items.iter().map(|row| row.id)).await?;
+    let found = found.map(|row| {
+        let has_open_item = busy.contains(&row.id);
+        Conversation::of(row, has_open_item)
+    });
     Ok(HttpResponse::Ok().json(ConversationList { items: found.items, next_cursor: found.next_cursor }))
 }
 
@@ -193,7 +196,8 @@ pub async fn get_conversation(
     id: Path<ConversationId>,
 ) -> Result<HttpResponse, Problem> {
     let row = find_conversation(app.db.read(), &caller, *id).await?;
-    Ok(HttpResponse::Ok().json(Conversation::from(row)))
+    let busy = with_open_item(app.db.read(), [row.id]).await?;
+    Ok(HttpResponse::Ok().json(Conversation::of(row, !busy.is_empty())))
 }
 
 /// List a conversation's messages, oldest first.
@@ -224,50 +228,23 @@ pub async fn close_conversation(
     caller: Caller,
     id: Path<ConversationId>,
 ) -> Result<HttpResponse, Problem> {
-    let from = [ConversationState::Open, ConversationState::WaitingCustomer];
-    let closed = change_state(&app, &caller, *id, &from, ConversationState::Closed).await?;
-    Ok(HttpResponse::Ok().json(closed))
-}
-
-/// Open a closed conversation again.
-#[utoipa::path(tag = "conversations", params(("id" = ConversationId, Path)),
-    responses((status = 200, description = "The open conversation.", body = Conversation)))]
-#[post("/conversations/{id}/reopen")]
-pub async fn reopen_conversation(
-    app: web::Data<App>,
-    caller: Caller,
-    id: Path<ConversationId>,
-) -> Result<HttpResponse, Problem> {
-    let opened =
-        change_state(&app, &caller, *id, &[ConversationState::Closed], ConversationState::Open).await?;
-    Ok(HttpResponse::Ok().json(opened))
-}
-
-async fn change_state(
-    app: &App,
-    caller: &Caller,
-    id: ConversationId,
-    from: &[ConversationState],
-    to: ConversationState,
-) -> Result<Conversation, Problem> {
     let (now, tx) = (app.clock.now(), app.db.begin().await?);
-    let row = find_conversation(&*tx, caller, id).await?;
-    if !from.contains(&row.state) {
-        let state = serde_json::to_value(row.state).map_err(Problem::internal)?;
-        return Err(Problem::new(Code::InvalidState, format!("the conversation is {state}")));
+    let row = find_conversation(&*tx, &caller, *id).await?;
+    if row.state == ConversationState::Closed {
+        return Err(Problem::new(Code::InvalidState, "the conversation is closed already"));
     }
-    if to == ConversationState::Closed && has_open_item(&tx, id).await? {
+    if !with_open_item(&*tx, [row.id]).await?.is_empty() {
         return Err(Problem::new(Code::InvalidState, "complete the conversation's work item first"));
     }
     let change = ActiveModel {
-        state: Set(to),
+        state: Set(ConversationState::Closed),
         version: Set(row.version + 1),
         updated_at: Set(now),
         ..Default::default()
     };
     let guarded =
-        Entity::update_many().set(change).filter(Column::Id.eq(id)).filter(Column::Version.eq(row.version));
-    let row = guarded.exec_with_returning(&*tx).await?.pop().ok_or(sea_orm::DbErr::RecordNotUpdated)?;
+        Entity::update_many().set(change).filter(Column::Id.eq(*id)).filter(Column::Version.eq(row.version));
+    let row = guarded.exec_with_returning(&*tx).await?.pop().ok_or(DbErr::RecordNotUpdated)?;
     let event = NewEvent::new("conversation.updated", id.uuid(), &json!({ "state": row.state }));
     let event = match row.last_agent_id {
         Some(agent) => event.for_agent(agent),
@@ -275,12 +252,21 @@ async fn change_state(
     };
     events::append(&tx, now, vec![event]).await?;
     tx.commit().await?;
-    Ok(Conversation::from(row))
+    Ok(HttpResponse::Ok().json(Conversation::of(row, false)))
 }
 
-async fn has_open_item(tx: &crate::db::Tx, id: ConversationId) -> Result<bool, sea_orm::DbErr> {
-    let open = work_item::Entity::find()
-        .filter(work_item::Column::ConversationId.eq(id))
-        .filter(work_item::Column::State.is_not_in([WorkState::Completed, WorkState::Discarded]));
-    Ok(open.one(&**tx).await?.is_some())
+/// Which of these conversations have a work item that is not done.
+async fn with_open_item(
+    db: &impl ConnectionTrait,
+    ids: impl IntoIterator<Item = ConversationId>,
+) -> Result<HashSet<ConversationId>, DbErr> {
+    let open: Vec<ConversationId> = work_item::Entity::find()
+        .select_only()
+        .column(work_item::Column::ConversationId)
+        .filter(work_item::Column::ConversationId.is_in(ids))
+        .filter(work_item::Column::State.is_not_in([WorkState::Completed, WorkState::Discarded]))
+        .into_tuple()
+        .all(db)
+        .await?;
+    Ok(open.into_iter().collect())
 }

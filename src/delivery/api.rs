@@ -3,7 +3,7 @@
 use actix_web::{HttpResponse, get, post, web};
 use sea_orm::{
     ActiveValue::Set,
-    ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter,
     sea_query::{Expr, ExprTrait},
 };
 use serde::Serialize;
@@ -21,7 +21,10 @@ use super::{
 use crate::{
     app::App,
     clock::Timestamp,
-    conversations::entity::{Direction, MessageState, message},
+    conversations::{
+        entity::{Direction, MessageState, message},
+        visibility::find_message,
+    },
     events,
     http::{
         Answer, Caller, Code, Idempotency, PageQuery, Path, Problem, Query, caller::Role, idempotency::Start,
@@ -118,8 +121,14 @@ impl From<step::Model> for TimelineEntry {
 }
 
 impl MessageDelivery {
-    pub(super) fn of(message: &message::Model, row: delivery::Model, caller: &Caller) -> Self {
-        Self {
+    async fn of(
+        db: &impl ConnectionTrait,
+        message: &message::Model,
+        row: delivery::Model,
+        caller: &Caller,
+    ) -> Result<Self, Problem> {
+        let allowed_actions = allowed(db, message, &row, caller).await?;
+        Ok(Self {
             message_id: message.id,
             state: message.state,
             state_reason: message.state_reason.clone(),
@@ -130,8 +139,8 @@ impl MessageDelivery {
             expires_at: row.expires_at,
             sent_at: message.sent_at,
             retry_of: message.retry_of,
-            allowed_actions: allowed(message, caller),
-        }
+            allowed_actions,
+        })
     }
 }
 
@@ -139,19 +148,22 @@ impl MessageDelivery {
 const UNSENT: [MessageState; 4] =
     [MessageState::Scheduled, MessageState::Held, MessageState::Queued, MessageState::Deferred];
 
-fn allowed(message: &message::Model, caller: &Caller) -> Vec<MessageDeliveryAction> {
+async fn allowed(
+    db: &impl ConnectionTrait,
+    message: &message::Model,
+    row: &delivery::Model,
+    caller: &Caller,
+) -> Result<Vec<MessageDeliveryAction>, Problem> {
     let may_write =
         caller.role != Role::Integration || caller.scopes.iter().any(|scope| scope == "work:write");
     if !may_write || own(message, caller).is_err() {
-        return Vec::new();
+        return Ok(Vec::new());
     }
     if UNSENT.contains(&message.state) {
-        vec![MessageDeliveryAction::Cancel]
-    } else if retry::RETRYABLE.contains(&message.state) {
-        vec![MessageDeliveryAction::Retry]
-    } else {
-        Vec::new()
+        return Ok(vec![MessageDeliveryAction::Cancel]);
     }
+    let can_retry = retry::refusal(db, message, row).await?.is_none();
+    Ok(can_retry.then_some(MessageDeliveryAction::Retry).into_iter().collect())
 }
 
 /// Agents call off and retry only what they wrote.
@@ -171,8 +183,8 @@ pub async fn get_message_delivery(
     caller: Caller,
     id: Path<MessageId>,
 ) -> Result<HttpResponse, Problem> {
-    let (message, row) = find(app.db.read(), *id).await?;
-    Ok(HttpResponse::Ok().json(MessageDelivery::of(&message, row, &caller)))
+    let (message, row) = seen(app.db.read(), &caller, *id).await?;
+    Ok(HttpResponse::Ok().json(MessageDelivery::of(app.db.read(), &message, row, &caller).await?))
 }
 
 /// Read the timeline of an outbound message.
@@ -183,10 +195,11 @@ pub async fn get_message_delivery(
 #[get("/messages/{id}/timeline")]
 pub async fn get_message_timeline(
     app: web::Data<App>,
+    caller: Caller,
     id: Path<MessageId>,
     page: Query<PageQuery>,
 ) -> Result<HttpResponse, Problem> {
-    find(app.db.read(), *id).await?;
+    seen(app.db.read(), &caller, *id).await?;
     let select = step::Entity::find().filter(step::Column::MessageId.eq(*id));
     let found = page.0.fetch(app.db.read(), select, step::Column::Id, None).await?.map(TimelineEntry::from);
     Ok(HttpResponse::Ok().json(Timeline { items: found.items, next_cursor: found.next_cursor }))
@@ -213,8 +226,9 @@ pub async fn cancel_message(
         return Err(Problem::new(Code::InvalidState, format!("the message is no longer unsent ({state})")));
     }
     let (message, row) = find(&*tx, *id).await?;
+    let shown = MessageDelivery::of(&*tx, &message, row, &caller).await?;
     tx.commit().await?;
-    Ok(HttpResponse::Ok().json(MessageDelivery::of(&message, row, &caller)))
+    Ok(HttpResponse::Ok().json(shown))
 }
 
 async fn stop(tx: &DatabaseTransaction, now: Timestamp, id: MessageId) -> Result<bool, Problem> {
@@ -283,12 +297,25 @@ pub async fn retry_message(
     let new_id = new.id;
     retry::retry(&app, &work.tx, now, message, row, new).await?;
     let (message, row) = find(&*work.tx, new_id).await?;
-    let delivery = MessageDelivery::of(&message, row, &caller);
+    let delivery = MessageDelivery::of(&*work.tx, &message, row, &caller).await?;
     work.commit(Answer::created(format!("/v1/messages/{new_id}"), &delivery)?).await
 }
 
+/// A message on its way out that the caller wrote, or whose conversation the caller sees; any other does not exist.
+async fn seen(
+    db: &impl ConnectionTrait,
+    caller: &Caller,
+    id: MessageId,
+) -> Result<(message::Model, delivery::Model), Problem> {
+    let found = find(db, id).await;
+    if !found.as_ref().is_ok_and(|(message, _)| own(message, caller).is_ok()) {
+        find_message(db, caller, id).await?;
+    }
+    found
+}
+
 async fn find(
-    db: &impl sea_orm::ConnectionTrait,
+    db: &impl ConnectionTrait,
     id: MessageId,
 ) -> Result<(message::Model, delivery::Model), Problem> {
     let none = || Problem::not_found("outbound message");

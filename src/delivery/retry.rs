@@ -3,7 +3,8 @@
 use sea_orm::{
     ActiveModelTrait,
     ActiveValue::Set,
-    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel, PaginatorTrait,
+    QueryFilter,
     sea_query::{Expr, ExprTrait},
 };
 
@@ -26,7 +27,7 @@ use crate::{
 const TOKEN_KEY: &str = "message-token";
 
 /// The states from which a message can be sent again.
-pub const RETRYABLE: [MessageState; 4] =
+const RETRYABLE: [MessageState; 4] =
     [MessageState::Failed, MessageState::Expired, MessageState::Uncertain, MessageState::Bounced];
 
 /// The new message's id, header and source, made ready before the transaction.
@@ -69,7 +70,9 @@ pub(super) async fn retry(
     row: delivery::Model,
     new: Prepared,
 ) -> Result<(), Problem> {
-    allow(tx, &old, &row).await?;
+    if let Some(refusal) = refusal(tx, &old, &row).await? {
+        return Err(Problem::new(Code::InvalidState, refusal));
+    }
     claim(tx, &old).await?;
     let outbound = Outbound {
         message_id: new.id,
@@ -98,19 +101,23 @@ async fn claim(tx: &DatabaseTransaction, old: &message::Model) -> Result<(), Pro
     if claimed.rows_affected == 1 { Ok(()) } else { Err(DbErr::RecordNotUpdated.into()) }
 }
 
-async fn allow(tx: &DatabaseTransaction, old: &message::Model, row: &delivery::Model) -> Result<(), Problem> {
-    let refused = |detail: &str| Err(Problem::new(Code::InvalidState, detail));
+/// Why a message cannot be sent again; none when it can.
+///
+/// # Errors
+/// Whatever the database says.
+pub(super) async fn refusal(
+    db: &impl ConnectionTrait,
+    old: &message::Model,
+    row: &delivery::Model,
+) -> Result<Option<&'static str>, DbErr> {
     if !RETRYABLE.contains(&old.state) {
-        return refused("only a message that failed, expired, bounced or is uncertain is sent again");
+        return Ok(Some("only a message that failed, expired, bounced or is uncertain is sent again"));
     }
     if row.due_at.is_some() {
-        return refused("the message is being tried again already");
+        return Ok(Some("the message is being tried again already"));
     }
-    let retried = message::Entity::find().filter(message::Column::RetryOf.eq(old.id)).count(tx).await?;
-    if retried > 0 {
-        return refused("the message was sent again already: retry the newer one");
-    }
-    Ok(())
+    let retried = message::Entity::find().filter(message::Column::RetryOf.eq(old.id)).count(db).await?;
+    Ok((retried > 0).then_some("the message was sent again already: retry the newer one"))
 }
 
 /// Those whom the message did not reach; all of them when it came back after it was taken.

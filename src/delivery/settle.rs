@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use sea_orm::{
     ActiveValue::Set,
-    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QuerySelect,
+    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, FromQueryResult, JoinType, QueryFilter,
+    QuerySelect,
     sea_query::{Expr, ExprTrait},
 };
 use serde_json::json;
@@ -18,9 +19,9 @@ use super::{
 use crate::{
     app::App,
     clock::Timestamp,
-    conversations::entity::{MessageState, message},
+    conversations::entity::{MessageState, conversation, message},
     events::{self, NewEvent},
-    id::{ConversationId, MessageId, WorkItemId, new_uuid},
+    id::{ConversationId, MessageId, UserId, WorkItemId, new_uuid},
     outgoing::{entity::OutgoingState, state},
 };
 
@@ -147,7 +148,17 @@ async fn keep(tx: &DatabaseTransaction, now: Timestamp, job: &Job) -> Result<(),
     Ok(())
 }
 
-/// The event that tells of a message's new state; none for states that nobody is told of.
+/// Whom and what a message concerns.
+#[derive(FromQueryResult)]
+struct Concerned {
+    conversation_id: ConversationId,
+    work_item_id: Option<WorkItemId>,
+    author_id: Option<UserId>,
+    last_agent_id: Option<UserId>,
+}
+
+/// The event that tells of a message's new state; none for states that nobody is told of. It is for the agent who wrote
+/// the message, else for the one who last had its conversation.
 pub(super) async fn message_event(
     tx: &DatabaseTransaction,
     id: MessageId,
@@ -164,16 +175,25 @@ pub(super) async fn message_event(
         MessageState::Cancelled => "message.cancelled",
         _ => return Ok(None),
     };
-    let found: Option<(ConversationId, Option<WorkItemId>)> = message::Entity::find_by_id(id)
+    let to_conversation = message::Entity::belongs_to(conversation::Entity)
+        .from(message::Column::ConversationId)
+        .to(conversation::Column::Id);
+    let found = message::Entity::find_by_id(id)
+        .join(JoinType::InnerJoin, to_conversation.into())
         .select_only()
-        .columns([message::Column::ConversationId, message::Column::WorkItemId])
-        .into_tuple()
+        .columns([message::Column::ConversationId, message::Column::WorkItemId, message::Column::AuthorId])
+        .column(conversation::Column::LastAgentId)
+        .into_model::<Concerned>()
         .one(tx)
         .await?;
-    Ok(found.map(|(conversation_id, work_item_id)| {
+    Ok(found.map(|Concerned { conversation_id, work_item_id, author_id, last_agent_id }| {
         let data =
             json!({ "conversation_id": conversation_id, "work_item_id": work_item_id, "state": state });
-        NewEvent::new(kind, id.uuid(), &data)
+        let event = NewEvent::new(kind, id.uuid(), &data);
+        match author_id.or(last_agent_id) {
+            Some(agent) => event.for_agent(agent),
+            None => event.for_supervisors(),
+        }
     }))
 }
 

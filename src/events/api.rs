@@ -148,7 +148,8 @@ pub async fn create_event_ticket(app: web::Data<App>, caller: Caller) -> Result<
 /// Follow events as they happen.
 ///
 /// Server-sent events: `id` is the position, `event` the type, `data` the event as JSON. The stream ends after the
-/// lifetime of an access token; come back with `Last-Event-ID` and nothing is missed.
+/// lifetime of an access token, and when the caller may no longer follow it; come back with `Last-Event-ID` and nothing
+/// is missed.
 #[utoipa::path(tag = "events", params(StreamQuery, ("Last-Event-ID" = Option<i64>, Header, description = "The last position that the client has.")),
     responses((status = 200, description = "The stream.", body = String, content_type = "text/event-stream")))]
 #[get("/events/stream")]

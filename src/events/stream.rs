@@ -12,7 +12,11 @@ use super::{
     entity::{Column, Entity, Model},
     tail::last_position,
 };
-use crate::{app::App, http::Caller};
+use crate::{
+    access::{authenticate::still_valid, matrix::Access},
+    app::App,
+    http::Caller,
+};
 
 /// A line is sent at least this often, so that proxies keep the connection and a dead one is noticed.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -24,7 +28,7 @@ const BATCH: u64 = 500;
 /// Whatever the database says at the beginning; later the stream ends.
 pub async fn follow(
     app: App,
-    caller: Caller,
+    mut caller: Caller,
     last: Option<i64>,
 ) -> Result<impl Stream<Item = Result<Bytes, Infallible>>, DbErr> {
     let mut live = app.tail.subscribe();
@@ -38,6 +42,8 @@ pub async fn follow(
         let mut behind = true;
         loop {
             while behind {
+                let Some(now) = still_allowed(&app, &caller).await else { return };
+                caller = now;
                 let Ok(rows) = after(&app, seen).await else { return };
                 behind = rows.len() as u64 == BATCH;
                 for row in rows {
@@ -52,19 +58,35 @@ pub async fn follow(
                     Ok(event) if event.position.is_some_and(|position| position > seen) => {
                         seen = event.position.unwrap_or(seen);
                         if event.is_visible_to(&caller) {
-                            yield Ok(line(Model::clone(&event)));
+                            let Some(now) = still_allowed(&app, &caller).await else { return };
+                            caller = now;
+                            if event.is_visible_to(&caller) {
+                                yield Ok(line(Model::clone(&event)));
+                            }
                         }
                     }
                     Ok(_) => {}
                     Err(RecvError::Lagged(_)) => behind = true,
                     Err(RecvError::Closed) => return,
                 },
-                () = tokio::time::sleep(HEARTBEAT) => yield Ok(Bytes::from_static(b": alive\n\n")),
+                () = tokio::time::sleep(HEARTBEAT) => {
+                    let Some(now) = still_allowed(&app, &caller).await else { return };
+                    caller = now;
+                    yield Ok(Bytes::from_static(b": alive\n\n"));
+                }
                 () = app.clock.sleep_until(ends_at) => return,
                 () = app.shutdown.stopping() => return,
             }
         }
     })
+}
+
+/// The caller as things stand; none when the stream is theirs no longer. Remembered for some seconds, so that asking
+/// costs next to nothing.
+async fn still_allowed(app: &App, caller: &Caller) -> Option<Caller> {
+    let standing = still_valid(app, caller).await.ok().filter(|now| !now.must_change_password)?;
+    let allowed = Access::of("stream_events").is_some_and(|access| access.allows(&standing.caller));
+    allowed.then_some(standing.caller)
 }
 
 async fn after(app: &App, position: i64) -> Result<Vec<Model>, DbErr> {

@@ -17,6 +17,8 @@ use crate::{
     events::{self, NewEvent},
     http::{Answer, Body, Idempotency, IfMatch, PageQuery, Patch, Path, Problem, Query, idempotency::Start},
     id::{GroupId, QueueId},
+    scripts::{known, steps::ReferenceKind},
+    work,
 };
 
 /// Adds the operations.
@@ -321,8 +323,7 @@ pub async fn get_queue(app: web::Data<App>, id: Path<QueueId>) -> Result<HttpRes
 
 /// Change a queue.
 ///
-/// `draining` gives what it has and takes nothing new, `closed` neither. Items keep their order when `aging_s` changes:
-/// it holds for items that come later.
+/// `draining` gives what it has and takes nothing new, `closed` neither. A new `aging_s` holds for what waits already, too.
 #[utoipa::path(tag = "queues", params(("id" = QueueId, Path)),
     request_body(content = ref("#/components/schemas/QueuePatch"), content_type = "application/merge-patch+json"),
     responses((status = 200, description = "The changed queue.", body = Queue, headers(("ETag" = String)))))]
@@ -336,7 +337,7 @@ pub async fn update_queue(
     let (now, tx) = (app.clock.now(), app.db.begin().await?);
     let row = queue::Entity::find_by_id(*id).one(&*tx).await?.ok_or_else(|| Problem::not_found("queue"))?;
     if_match.check(row.version)?;
-    let version = row.version;
+    let (version, aging_s) = (row.version, row.aging_s);
     let group_ids = groups(&*tx, *id).await?;
     let wanted = patch.apply(&Queue::new(row, group_ids).settings())?;
     let change = queue::ActiveModel { version: Set(version + 1), updated_at: Set(now), ..columns(&wanted) };
@@ -344,13 +345,16 @@ pub async fn update_queue(
     let guarded = guarded.filter(queue::Column::Version.eq(version));
     let row = guarded.exec_with_returning(&*tx).await?.pop().ok_or(DbErr::RecordNotUpdated)?;
     replace_groups(&tx, *id, &wanted.agent_group_ids).await?;
+    if wanted.aging_s != aging_s {
+        work::stats::reorder(&tx, *id, wanted.aging_s).await?;
+    }
     let queue = Queue::new(row, wanted.agent_group_ids);
     events::append(&tx, now, vec![NewEvent::new("queue.updated", queue.id.uuid(), &queue)]).await?;
     tx.commit().await?;
     Ok(Answer::ok(&queue)?.versioned(version + 1).into_response())
 }
 
-/// Delete a queue that nothing refers to and that has never held work.
+/// Delete a queue that nothing refers to, no active version of a script either, and that has never held work.
 #[utoipa::path(tag = "queues", params(("id" = QueueId, Path)), responses((status = 204, description = "It is gone.")))]
 #[delete("/queues/{id}")]
 pub async fn delete_queue(
@@ -359,6 +363,7 @@ pub async fn delete_queue(
     if_match: IfMatch,
 ) -> Result<HttpResponse, Problem> {
     let (now, tx) = (app.clock.now(), app.db.begin().await?);
+    known::refuse_deletion(&tx, now, ReferenceKind::Queue, id.uuid()).await?;
     let row = queue::Entity::find_by_id(*id).one(&*tx).await?.ok_or_else(|| Problem::not_found("queue"))?;
     if_match.check(row.version)?;
     row.delete(&*tx).await?;

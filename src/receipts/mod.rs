@@ -7,4 +7,4 @@ mod rules;
 mod send;
 
 pub use rules::{Answered, Limits, ONCE_IN_S, Reason};
-pub use send::{Receipt, Unsent, send};
+pub use send::{Receipt, Unsent, published, send};

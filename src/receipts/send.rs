@@ -6,8 +6,8 @@ use std::{
 };
 
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter,
-    sea_query::OnConflict,
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter,
+    QuerySelect, sea_query::OnConflict,
 };
 use sha2::{Digest, Sha256};
 use thiserror::Error;
@@ -29,7 +29,7 @@ use crate::{
         compose::{AutoSubmitted, ComposeError, Outgoing, answer_references, reply_subject},
     },
     templates::{
-        entity as template,
+        entity::{self as template, TemplateState},
         render::{
             AccountContext, Context, ConversationContext, MessageContext, PersonContext, RenderError, render,
         },
@@ -56,8 +56,8 @@ pub struct Receipt {
 /// Why a receipt that may be sent cannot be written.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Unsent {
-    /// There is no such template any more.
-    #[error("the template is gone")]
+    /// There is no such template any more, or it was archived.
+    #[error("the template is not published")]
     NoTemplate,
     /// The template cannot be rendered.
     #[error("the template: {0}")]
@@ -106,8 +106,34 @@ async fn templates_of(
     receipts: &[Receipt],
 ) -> Result<HashMap<TemplateId, template::Model>, DbErr> {
     let ids: HashSet<TemplateId> = receipts.iter().map(|receipt| receipt.template_id).collect();
-    let rows = template::Entity::find().filter(template::Column::Id.is_in(ids)).all(tx).await?;
+    let rows = template::Entity::find()
+        .filter(template::Column::Id.is_in(ids))
+        .filter(template::Column::State.eq(TemplateState::Published))
+        .all(tx)
+        .await?;
     Ok(rows.into_iter().map(|row| (row.id, row)).collect())
+}
+
+/// Which of these templates are published: only those are sent.
+///
+/// # Errors
+/// Whatever the database says.
+pub async fn published(
+    db: &impl ConnectionTrait,
+    ids: HashSet<TemplateId>,
+) -> Result<HashSet<TemplateId>, DbErr> {
+    if ids.is_empty() {
+        return Ok(ids);
+    }
+    let found: Vec<TemplateId> = template::Entity::find()
+        .select_only()
+        .column(template::Column::Id)
+        .filter(template::Column::Id.is_in(ids))
+        .filter(template::Column::State.eq(TemplateState::Published))
+        .into_tuple()
+        .all(db)
+        .await?;
+    Ok(found.into_iter().collect())
 }
 
 async fn note_given(tx: &DatabaseTransaction, now: Timestamp, receipts: &[&Receipt]) -> Result<(), DbErr> {

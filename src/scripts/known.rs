@@ -2,16 +2,21 @@
 
 use std::collections::{HashMap, HashSet};
 
-use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QuerySelect};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QuerySelect,
+};
 use uuid::Uuid;
 
 use super::definition::Definition;
 use super::entity::{ScriptVersionState, calendar, script, version};
 use super::expression::Expr;
+use super::library;
 use super::steps::{Reference, ReferenceKind};
 use super::validate::KnownReferences;
 use crate::agents::entity::{agent, skill};
 use crate::classes::entity as class;
+use crate::clock::Timestamp;
+use crate::http::{Code, Problem};
 use crate::queues::entity::queue;
 use crate::templates::entity::{self as template, TemplateState};
 
@@ -81,11 +86,25 @@ async fn in_force(db: &impl ConnectionTrait) -> Result<Vec<Definition>, DbErr> {
     Ok(rows.iter().filter_map(|row| Definition::parse(&row.definition).ok()).collect())
 }
 
-/// Whether an active version mentions the thing.
-pub(super) async fn is_referred_to(db: &impl ConnectionTrait, thing: Reference) -> Result<bool, DbErr> {
+/// Refuses to delete what an active version of a script refers to. Called before anything else in the transaction: no
+/// version is activated until that ends.
+///
+/// # Errors
+/// `in_use`.
+pub async fn refuse_deletion(
+    tx: &DatabaseTransaction,
+    now: Timestamp,
+    kind: ReferenceKind,
+    id: Uuid,
+) -> Result<(), Problem> {
+    library::touch(tx, now).await?;
+    let thing = Reference { kind, id };
     let mentions =
         |definition: &Definition| definition.references().iter().any(|(_, mention)| *mention == thing);
-    Ok(in_force(db).await?.iter().any(mentions))
+    if in_force(tx).await?.iter().any(mentions) {
+        return Err(Problem::new(Code::InUse, "an active version of a script refers to it"));
+    }
+    Ok(())
 }
 
 /// Whether an expression of an active version reads the global variable.

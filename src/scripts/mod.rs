@@ -16,7 +16,7 @@ pub mod evaluate;
 pub mod expression;
 pub mod facts;
 pub mod gather;
-mod known;
+pub mod known;
 pub mod library;
 mod lint;
 pub mod problem;

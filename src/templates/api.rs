@@ -27,6 +27,7 @@ use crate::{
         idempotency::Start,
     },
     id::TemplateId,
+    scripts::{known, steps::ReferenceKind},
 };
 
 /// Adds the operations.
@@ -413,7 +414,7 @@ pub async fn update_template(
     Ok(Answer::ok(&Template::new(row, &caller))?.versioned(version).into_response())
 }
 
-/// Delete a draft or an archived template that no account uses.
+/// Delete a draft or an archived template that no account and no active version of a script uses.
 #[utoipa::path(tag = "templates", params(("id" = TemplateId, Path)),
     responses((status = 204, description = "It is gone.")))]
 #[delete("/templates/{id}")]
@@ -423,6 +424,7 @@ pub async fn delete_template(
     if_match: IfMatch,
 ) -> Result<HttpResponse, Problem> {
     let (now, tx) = (app.clock.now(), app.db.begin().await?);
+    known::refuse_deletion(&tx, now, ReferenceKind::Template, id.uuid()).await?;
     let row = find(&*tx, *id).await?;
     if_match.check(row.version)?;
     if row.state == TemplateState::Published {

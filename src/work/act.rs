@@ -1,6 +1,6 @@
 //! What people do with items they have: give them back or on, lay them aside, end them.
 
-use sea_orm::{ActiveValue::Set, DatabaseTransaction, DbErr, EntityTrait};
+use sea_orm::{ActiveValue::Set, DatabaseTransaction, DbErr, EntityTrait, QuerySelect};
 use serde_json::{Value, json};
 
 use super::{
@@ -129,7 +129,7 @@ async fn to_group(
     id: GroupId,
     now: Timestamp,
 ) -> Result<(), Problem> {
-    if group::Entity::find_by_id(id).one(tx).await?.is_none() {
+    if group::Entity::find_by_id(id).lock_shared().one(tx).await?.is_none() {
         return Err(Problem::unknown_reference("/group_id", "agent group"));
     }
     let home = state::home_queue(tx, item).await?;

@@ -8,7 +8,7 @@ use super::{
     journal::holder,
     state::wrong_state,
 };
-use crate::http::{Caller, Code, Problem};
+use crate::http::{Caller, Code, Problem, caller::Role};
 
 /// Something that can be done with a work item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -47,10 +47,12 @@ pub enum Action {
 
 use Action::*;
 
-const HOLDERS: [Action; 10] =
-    [Reply, ReplyAll, Forward, Note, Draft, Transfer, Release, Snooze, SetOutcome, Complete];
-const WAITING: &[Action] = &[Note, Transfer, Release];
-const WRAPPING: &[Action] = &[Note, SetOutcome, FinishWrapUp];
+const HOLDERS: [Action; 9] =
+    [Reply, ReplyAll, Forward, Draft, Transfer, Release, Snooze, SetOutcome, Complete];
+const WAITING: &[Action] = &[Transfer, Release];
+const WRAPPING: &[Action] = &[SetOutcome, FinishWrapUp];
+/// What only the agent at whose desk the item is may do: others transfer it to themselves first.
+const ANSWERS: [Action; 4] = [Reply, ReplyAll, Forward, Draft];
 
 impl Action {
     const fn participle(self) -> &'static str {
@@ -85,23 +87,35 @@ fn by_holder(state: WorkState) -> &'static [Action] {
 /// What somebody who oversees others' work may do besides in this state.
 fn by_overseer(state: WorkState) -> &'static [Action] {
     match state {
-        WorkState::Queued => &[Note, Transfer, SetPriority, SetClass],
-        WorkState::Offered => &[Note, Transfer, Release, SetPriority, SetClass],
+        WorkState::Queued => &[Transfer, SetPriority, SetClass],
+        WorkState::Offered => &[Transfer, Release, SetPriority, SetClass],
         WorkState::Assigned | WorkState::Waiting | WorkState::Wrapping => &[SetPriority, SetClass],
-        WorkState::Failed => &[Note, Transfer, SetPriority, SetClass],
+        WorkState::Failed => &[Transfer, SetPriority, SetClass],
         _ => &[],
     }
 }
 
-/// Everything that the caller may do with the item now.
+/// Administrators have no desk; what is held for one agent is nobody else's.
+fn may_claim(item: &work_item::Model, caller: &Caller) -> bool {
+    let has_desk = matches!(caller.role, Role::Supervisor | Role::Agent);
+    has_desk && item.target_agent_id.is_none_or(|target| caller.user_id() == Some(target))
+}
+
+/// Everything that the caller may do with the item now. Whether the caller could take it, [`super::claimable`] tells.
 pub fn allowed(item: &work_item::Model, caller: &Caller) -> Vec<Action> {
     let mine = holder(item).is_some() && holder(item) == caller.user_id();
+    let had = item.assigned_agent_id.is_some() && item.assigned_agent_id == caller.user_id();
     let mut actions = Vec::new();
-    if item.state == WorkState::Queued && caller.user_id().is_some() {
+    if item.state == WorkState::Queued && may_claim(item, caller) {
         actions.push(Claim);
     }
-    if mine || caller.oversees() {
+    if had || caller.oversees() {
+        actions.push(Note);
+    }
+    if mine {
         actions.extend(by_holder(item.state));
+    } else if caller.oversees() {
+        actions.extend(by_holder(item.state).iter().filter(|action| !ANSWERS.contains(action)));
     }
     if caller.oversees() {
         actions.extend(by_overseer(item.state));
@@ -125,6 +139,9 @@ pub fn require(item: &work_item::Model, caller: &Caller, action: Action) -> Resu
     match holder(item) {
         Some(agent) if !caller.oversees() && caller.user_id() != Some(agent) => {
             Err(Problem::new(Code::NotYours, "another agent has this work item"))
+        }
+        Some(_) if item.state == WorkState::Assigned && ANSWERS.contains(&action) => {
+            Err(Problem::new(Code::NotAssigned, "transfer the work item to yourself first"))
         }
         None if matches!(item.state, WorkState::Queued | WorkState::Offered) && HOLDERS.contains(&action) => {
             Err(Problem::new(

@@ -9,6 +9,7 @@ use utoipa_actix_web::service_config::ServiceConfig;
 use super::{
     actions_api,
     claim::{self, Claim, Reach},
+    claimable,
     entity::{WorkState, work_item},
     explain_api,
     journal::{Journal, holder},
@@ -19,7 +20,7 @@ use super::{
 use crate::{
     app::App,
     http::{Answer, Body, Caller, Code, Idempotency, PageQuery, Path, Problem, Query, idempotency::Start},
-    id::{AccountId, ClassId, QueueId, UserId, WorkItemId},
+    id::{AccountId, ClassId, ConversationId, QueueId, UserId, WorkItemId},
 };
 
 /// Adds the operations.
@@ -63,6 +64,8 @@ pub struct WorkItemFilter {
     queue_id: Option<QueueId>,
     /// Only items that this agent has, or had last.
     agent_id: Option<UserId>,
+    /// Only items of this conversation.
+    conversation_id: Option<ConversationId>,
     /// Only items of this account.
     account_id: Option<AccountId>,
     /// Only items of this class.
@@ -100,6 +103,7 @@ pub async fn list_work_items(
         .add_option(filter.state.map(|state| Column::State.eq(state)))
         .add_option(filter.queue_id.map(|id| Column::QueueId.eq(id)))
         .add_option(filter.agent_id.map(|id| Column::AssignedAgentId.eq(id)))
+        .add_option(filter.conversation_id.map(|id| Column::ConversationId.eq(id)))
         .add_option(filter.account_id.map(|id| Column::AccountId.eq(id)))
         .add_option(filter.class_id.map(|id| Column::ClassId.eq(id)));
     if !caller.oversees() {
@@ -113,8 +117,8 @@ pub async fn list_work_items(
     });
     let select = work_item::Entity::find().filter(which);
     let found = page.0.fetch(app.db.read(), select, Column::Id, sort).await?;
-    let found = found.map(|item| WorkItem::of(item, &caller));
-    Ok(HttpResponse::Ok().json(WorkItemList { items: found.items, next_cursor: found.next_cursor }))
+    let items = claimable::shown(&app, &caller, found.items).await?;
+    Ok(HttpResponse::Ok().json(WorkItemList { items, next_cursor: found.next_cursor }))
 }
 
 async fn visible_to(app: &App, agent: UserId) -> Result<Condition, Problem> {
@@ -166,7 +170,8 @@ pub async fn get_work_item(
 ) -> Result<HttpResponse, Problem> {
     let row = visible(&app, *id, &caller).await?;
     let version = row.version;
-    Ok(Answer::ok(&WorkItem::of(row, &caller))?.versioned(version).into_response())
+    let shown = claimable::shown(&app, &caller, vec![row]).await?.pop();
+    Ok(Answer::ok(&shown)?.versioned(version).into_response())
 }
 
 /// Claim the next work item.

@@ -24,11 +24,14 @@ use crate::{
     conversations::entity::{Classification, ConversationState, conversation, message},
     events::NewEvent,
     id::{ConversationId, MessageId, WorkItemId},
-    receipts::{Limits, Receipt},
+    receipts::{Limits, Receipt, Unsent},
 };
 
 /// How many rows of items one insert carries: SQLite takes 32,766 parameters in a statement.
 const ROWS_PER_INSERT: usize = 500;
+
+/// The rule under which an account's own receipt is counted; a script's is the template's id.
+const ACCOUNT_RULE: &str = "account";
 
 /// An inbound message that was just stored, in the order of arrival.
 #[derive(Clone, Debug)]
@@ -197,10 +200,42 @@ impl Batch {
             receipts: &mut self.receipts,
         };
         routing.route(&mut item);
+        self.acknowledge(&subject, &item);
         if item.state == WorkState::Discarded {
             self.done.push(item);
         } else {
             self.open.insert(item.conversation_id, Open { before: None, item });
+        }
+    }
+
+    /// The account's own receipt, for new work that no script has answered or thrown away.
+    fn acknowledge(&mut self, subject: &Subject, item: &work_item::Model) {
+        let Some(template_id) = subject.account.receipt_template_id else { return };
+        let answered_by_script = self.receipts.iter().any(|receipt| receipt.work_item_id == item.id);
+        if answered_by_script || item.state == WorkState::Discarded {
+            return;
+        }
+        let mut answered = self.world.answered.borrow_mut();
+        let allowed = match self.world.is_published(template_id) {
+            true => answered.may_send(&subject.message, ACCOUNT_RULE).map_err(|reason| reason.to_string()),
+            false => Err(Unsent::NoTemplate.to_string()),
+        };
+        match allowed {
+            Ok(to) => {
+                answered.note(subject.account.id, &to, ACCOUNT_RULE);
+                self.receipts.push(Receipt {
+                    account: Arc::clone(&subject.account),
+                    message: subject.message.clone(),
+                    work_item_id: item.id,
+                    to,
+                    rule: ACCOUNT_RULE.to_owned(),
+                    template_id,
+                });
+            }
+            Err(reason) => {
+                let entry = json!({ "event": "receipt.not_sent", "reason": reason });
+                self.journal.trace(item.id, "note", entry);
+            }
         }
     }
 
@@ -273,6 +308,7 @@ fn new_item(arrival: &Arrival, now: Timestamp) -> work_item::Model {
         attempts: 0,
         first_queued_at: None,
         assigned_at: None,
+        first_assigned_at: None,
         first_answered_at: None,
         completed_at: None,
         version: 1,

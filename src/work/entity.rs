@@ -192,6 +192,8 @@ pub mod work_item {
         pub first_queued_at: Option<Timestamp>,
         /// When it was last assigned.
         pub assigned_at: Option<Timestamp>,
+        /// When it was first assigned, for the service level.
+        pub first_assigned_at: Option<Timestamp>,
         /// When it was first answered.
         pub first_answered_at: Option<Timestamp>,
         /// When it ended.

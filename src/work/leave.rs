@@ -16,7 +16,7 @@ use crate::{clock::Timestamp, id::UserId};
 /// An agent logged off: what was held out to the agent goes back, and what was held for the agent is for everybody.
 ///
 /// What the agent has stays assigned, unless `release` is set because the agent will not come back: then it goes back to
-/// its place, and what is in wrap-up is completed.
+/// its place, snoozed items too, and what is in wrap-up is completed.
 ///
 /// # Errors
 /// Whatever the database says.
@@ -82,7 +82,7 @@ async fn concerned(
         .add(work_item::Column::State.eq(WorkState::Queued));
     let has = Condition::all()
         .add(work_item::Column::AssignedAgentId.eq(agent))
-        .add(work_item::Column::State.is_in([WorkState::Assigned, WorkState::Wrapping]));
+        .add(work_item::Column::State.is_in([WorkState::Assigned, WorkState::Waiting, WorkState::Wrapping]));
     let which = if release { Condition::any().add(held_for).add(has) } else { held_for };
     work_item::Entity::find().filter(which).order_by_asc(work_item::Column::Id).lock_exclusive().all(tx).await
 }

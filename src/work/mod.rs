@@ -10,6 +10,7 @@ pub mod allowed;
 pub mod api;
 pub mod arrive;
 pub mod claim;
+mod claimable;
 pub mod claims;
 pub mod decline;
 pub mod distribute;

@@ -5,8 +5,9 @@ use sea_orm::{ColumnTrait, EntityTrait, Order, QueryFilter};
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::{
+    claimable,
     entity::{WorkState, work_item},
-    show::{WorkItem, WorkItemList},
+    show::WorkItemList,
     stats::{self, QueueStats},
 };
 use crate::{
@@ -37,8 +38,8 @@ pub async fn list_queue_items(
     let waiting =
         work_item::Entity::find().filter(Column::QueueId.eq(*id)).filter(Column::State.eq(WorkState::Queued));
     let found = page.0.fetch(app.db.read(), waiting, Column::Id, Some((Column::Rank, Order::Asc))).await?;
-    let found = found.map(|item| WorkItem::of(item, &caller));
-    Ok(HttpResponse::Ok().json(WorkItemList { items: found.items, next_cursor: found.next_cursor }))
+    let items = claimable::shown(&app, &caller, found.items).await?;
+    Ok(HttpResponse::Ok().json(WorkItemList { items, next_cursor: found.next_cursor }))
 }
 
 /// How a queue is doing right now.

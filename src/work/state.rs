@@ -153,6 +153,10 @@ pub fn assign(given: &[(WorkItemId, UserId)], now: Timestamp) -> UpdateMany<work
         .set(change)
         .col_expr(work_item::Column::AssignedAgentId, agent.into())
         .col_expr(work_item::Column::Version, Expr::col(work_item::Column::Version).add(1))
+        .col_expr(
+            work_item::Column::FirstAssignedAt,
+            Expr::cust(format!("COALESCE(first_assigned_at, {})", now.as_millis())),
+        )
         .col_expr(work_item::Column::Run, Expr::cust("CASE WHEN run_continues THEN run ELSE NULL END"))
         .col_expr(work_item::Column::Timer, Expr::cust("CASE WHEN run_continues THEN 'route' ELSE NULL END"))
         .col_expr(

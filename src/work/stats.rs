@@ -1,8 +1,8 @@
 //! How a queue is doing.
 
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QuerySelect,
-    Statement,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder,
+    QuerySelect, Statement,
 };
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -14,7 +14,7 @@ use super::{
 use crate::{
     agents::entity::AgentState,
     clock::Timestamp,
-    id::{QueueId, WorkItemId},
+    id::{GroupId, QueueId, WorkItemId},
     queues::entity::queue,
 };
 
@@ -126,8 +126,8 @@ async fn service_level(
 ) -> Result<Option<ServiceLevelReached>, DbErr> {
     let Some(target_s) = queue.service_level_target_s else { return Ok(None) };
     let target_ms = target_s.saturating_mul(1000);
-    let sql = "SELECT COUNT(*), COUNT(CASE WHEN assigned_at - first_queued_at <= $3 THEN 1 END) FROM work_items \
-               WHERE queue_id = $1 AND assigned_at >= $2 AND first_queued_at IS NOT NULL";
+    let sql = "SELECT COUNT(*), COUNT(CASE WHEN first_assigned_at - first_queued_at <= $3 THEN 1 END) \
+               FROM work_items WHERE queue_id = $1 AND first_assigned_at >= $2 AND first_queued_at IS NOT NULL";
     let values = [queue.id.uuid().into(), now.plus_s(-WINDOW_S).as_millis().into(), target_ms.into()];
     let row =
         db.query_one_raw(Statement::from_sql_and_values(db.get_database_backend(), sql, values)).await?;
@@ -140,7 +140,7 @@ async fn service_level(
         .column_as(work_item::Column::Id.count(), "late")
         .filter(work_item::Column::QueueId.eq(queue.id))
         .filter(work_item::Column::State.is_in([WorkState::Queued, WorkState::Offered]))
-        .filter(work_item::Column::AssignedAt.is_null())
+        .filter(work_item::Column::FirstAssignedAt.is_null())
         .filter(work_item::Column::FirstQueuedAt.lt(now.plus_s(-target_s)))
         .into_tuple()
         .one(db)
@@ -173,6 +173,7 @@ async fn agents(db: &impl ConnectionTrait, queue: QueueId) -> Result<AgentCounts
 /// # Errors
 /// Whatever the database says.
 pub async fn reorder(tx: &DatabaseTransaction, queue: QueueId, aging_s: Option<i64>) -> Result<(), DbErr> {
+    lock_waiting(tx, queue).await?;
     for priority in 1..=10_i32 {
         // The rank is a constant for the priority plus the time.
         let base = rank(priority, Timestamp::ZERO, aging_s);
@@ -184,15 +185,30 @@ pub async fn reorder(tx: &DatabaseTransaction, queue: QueueId, aging_s: Option<i
     Ok(())
 }
 
-/// Whether anything waits in, or is on its way through, a queue: it cannot be deleted then.
-///
-/// # Errors
-/// Whatever the database says.
-pub async fn is_in_use(db: &impl ConnectionTrait, queue: QueueId) -> Result<bool, DbErr> {
-    let open: Option<WorkItemId> = work_item::Entity::find()
+/// In the order in which all others lock items.
+async fn lock_waiting(tx: &DatabaseTransaction, queue: QueueId) -> Result<(), DbErr> {
+    work_item::Entity::find()
         .select_only()
         .column(work_item::Column::Id)
         .filter(work_item::Column::QueueId.eq(queue))
+        .filter(work_item::Column::State.is_in([WorkState::Queued, WorkState::Offered]))
+        .order_by_asc(work_item::Column::Id)
+        .lock_exclusive()
+        .into_tuple::<WorkItemId>()
+        .all(tx)
+        .await?;
+    Ok(())
+}
+
+/// Whether an item that is not done is held for a group: the group cannot be deleted then.
+///
+/// # Errors
+/// Whatever the database says.
+pub async fn is_held_for(db: &impl ConnectionTrait, group: GroupId) -> Result<bool, DbErr> {
+    let open: Option<WorkItemId> = work_item::Entity::find()
+        .select_only()
+        .column(work_item::Column::Id)
+        .filter(work_item::Column::GroupId.eq(group))
         .filter(work_item::Column::State.is_not_in([WorkState::Completed, WorkState::Discarded]))
         .limit(1)
         .into_tuple()

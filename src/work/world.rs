@@ -21,9 +21,9 @@ use crate::{
     agents::entity::AgentState,
     clock::Timestamp,
     conversations::entity::message,
-    id::{QueueId, ScriptVersionId, UserId},
+    id::{QueueId, ScriptVersionId, TemplateId, UserId},
     queues::entity::{QueueState as State, queue},
-    receipts::{Answered, Limits},
+    receipts::{Answered, Limits, published},
     scripts::{
         calendar::Calendar,
         definition::Definition,
@@ -60,6 +60,7 @@ pub struct World {
     served: HashMap<QueueId, Served>,
     lengths: RefCell<HashMap<QueueId, i64>>,
     roster: Roster,
+    templates: HashSet<TemplateId>,
     /// What was answered automatically, this batch included.
     pub answered: RefCell<Answered>,
 }
@@ -94,7 +95,9 @@ impl World {
                 needs.last_agents.into_iter().filter(|id| !world.roster.agents.contains_key(id)).collect();
             world.roster.agents.extend(Roster::of(db, &missing).await?.agents);
         }
-        if mentions.templates {
+        mentions.templates.extend(needs.accounts.iter().filter_map(|account| account.receipt_template_id));
+        world.templates = published(db, mentions.templates).await?;
+        if !world.templates.is_empty() {
             world.answered = Answered::load(db, needs.limits, now, &needs.messages).await?.into();
         }
         Ok(world)
@@ -108,6 +111,11 @@ impl World {
     /// A version made ready to run; none when it does not exist or does not compile.
     pub fn script(&self, version: ScriptVersionId) -> Option<Arc<Loaded>> {
         self.scripts.get(&version).cloned()
+    }
+
+    /// Whether a template that a script or an account names may be sent.
+    pub fn is_published(&self, template: TemplateId) -> bool {
+        self.templates.contains(&template)
     }
 
     /// Notes that an item took a place in a queue.
@@ -162,7 +170,7 @@ impl World {
 struct Mentions {
     queues: HashSet<QueueId>,
     agents: bool,
-    templates: bool,
+    templates: HashSet<TemplateId>,
 }
 
 impl Mentions {
@@ -172,7 +180,9 @@ impl Mentions {
                 ReferenceKind::Queue => {
                     self.queues.insert(QueueId(reference.id));
                 }
-                ReferenceKind::Template => self.templates = true,
+                ReferenceKind::Template => {
+                    self.templates.insert(TemplateId(reference.id));
+                }
                 _ => {}
             }
         }
@@ -231,6 +241,9 @@ impl Host for Standpoint<'_> {
     }
 
     fn may_send_template(&self, id: Uuid) -> SendAnswer {
+        if !self.world.is_published(TemplateId(id)) {
+            return SendAnswer::Refuse("the template is not published".into());
+        }
         let answered = self.world.answered.borrow();
         match answered.may_send(self.message, &id.to_string()) {
             Ok(_) => SendAnswer::Send,

@@ -17,10 +17,12 @@ fn office() -> Value {
     })
 }
 
-async fn activate(client: &Client, name: &str, definition: Value) {
+/// Makes a script with one active version; gives its path.
+async fn activate(client: &Client, name: &str, definition: Value) -> String {
     let created = client.post("/v1/scripts", json!({ "name": name, "definition": definition })).await;
     let path = format!("{}/versions/1/activate", created.header("location"));
     client.send(client.request(Method::POST, &path)).await.ok();
+    created.header("location").to_owned()
 }
 
 on_both! {
@@ -134,6 +136,40 @@ on_both! {
         assert_eq!((missing.status, missing.pointers()), (422, vec!["/value"]));
         admin.put("/v1/variables/No-Name", json!({ "type": "json", "value": 1 })).await.problem(400, "invalid_parameter");
         assert_eq!(admin.get("/v1/variables").await.ok()["items"], json!([]));
+    }
+
+    async fn what_an_active_script_names_cannot_be_deleted(app) {
+        let admin = app.admin().await;
+        let make = async |kind: &str, body: Value| admin.post(&format!("/v1/{kind}"), body).await.ok()["id"].clone();
+        let (calendar, class) = (make("calendars", office()).await, make("classes", json!({ "name": "Complaint" })).await);
+        let (skill, queue) = (make("skills", json!({ "name": "French" })).await, make("queues", json!({ "name": "French" })).await);
+        let template = make("templates", json!({ "name": "Thanks", "subject": "Thanks", "text": "We have your mail." })).await;
+        let template_path = format!("/v1/templates/{}", template.as_str().unwrap());
+        admin.post(&format!("{template_path}/publish"), json!({})).await.ok();
+        let definition = json!({ "start": "hours", "steps": {
+            "hours": { "type": "on_date", "calendar_id": calendar, "next": { "open": "class", "closed": "class" } },
+            "class": { "type": "set_class", "class_id": class, "next": { "done": "thanks" } },
+            "thanks": { "type": "send_template", "template_id": template, "next": { "sent": "queue", "not_sent": "queue" } },
+            "queue": { "type": "enqueue", "queue_id": queue, "skills": [{ "skill_id": skill, "min_level": 5 }],
+                "next": { "assigned": "done", "queue_full": "done", "closed": "done" } },
+            "done": { "type": "end", "result": "done" } } });
+        let script = activate(&admin, "Desk", definition).await;
+        admin.post(&format!("{template_path}/archive"), json!({})).await.ok();
+        let things =
+            [("calendars", &calendar), ("classes", &class), ("skills", &skill), ("queues", &queue), ("templates", &template)];
+        let delete = async |(kind, id): (&str, &Value)| {
+            admin.delete(&format!("/v1/{kind}/{}", id.as_str().unwrap())).await
+        };
+        for thing in things {
+            let refused = delete(thing).await;
+            assert_eq!((refused.status, &refused.body["code"]), (409, &json!("in_use")), "{thing:?}");
+        }
+        let nothing = json!({ "definition": { "start": "done", "steps": { "done": { "type": "end", "result": "done" } } } });
+        admin.post(&format!("{script}/versions"), nothing).await.ok();
+        admin.post(&format!("{script}/versions/2/activate"), json!({})).await.ok();
+        for thing in things {
+            assert_eq!(delete(thing).await.status, 204, "{thing:?}");
+        }
     }
 
     async fn a_variable_that_an_active_script_reads_stays(app) {

@@ -1,13 +1,18 @@
 //! The event log: order, visibility, and the stream.
 
+use std::time::Duration;
+
 use futures::StreamExt;
-use postroom::events::{self, NewEvent};
+use postroom::{
+    events::{self, NewEvent},
+    http::caller::Role,
+};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
     on_both,
-    support::{Backend, Client, TestApp},
+    support::{Backend, Client, TestApp, stream::EventStream},
 };
 
 async fn write(app: &TestApp, events: Vec<NewEvent>) {
@@ -114,6 +119,23 @@ on_both! {
         assert_eq!(numbers(&read(&app.supervisor().await, "/v1/events/stream?after=0", None, 4).await), [0, 1, 3, 4]);
         assert_eq!(numbers(&read(&app.admin().await, "/v1/events/stream?after=0", None, 5).await), [0, 1, 2, 3, 4]);
         assert_eq!(anna.get("/v1/events").await.ok()["items"].as_array().unwrap().len(), 2);
+    }
+
+    async fn a_stream_follows_what_its_reader_may_see_and_ends_when_that_is_nothing(app) {
+        app.start_workers();
+        let admin = app.admin().await;
+        let (sue, id) = app.user(Role::Supervisor, "sue").await;
+        let user = format!("/v1/users/{id}");
+        let mut stream = EventStream::follow_new(&sue).await;
+        write(&app, vec![numbered(1).for_supervisors()]).await;
+        assert_eq!(stream.wait("test.happened").await["data"]["number"], 1);
+        admin.patch(&user, json!({ "role": "agent" })).await.ok();
+        write(&app, vec![numbered(2).for_supervisors(), numbered(3)]).await;
+        assert_eq!(stream.wait("test.happened").await["data"]["number"], 3);
+        admin.patch(&user, json!({ "disabled": true })).await.ok();
+        write(&app, vec![numbered(4)]).await;
+        let ended = async { while let Some(event) = stream.next().await { assert_ne!(event["type"], "test.happened") } };
+        tokio::time::timeout(Duration::from_secs(10), ended).await.expect("the stream goes on");
     }
 
     async fn a_ticket_opens_the_stream_once(app) {

@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::{
     floor::Floor,
     on_both,
-    support::{Backend, TestApp},
+    support::{Backend, Client, TestApp},
 };
 
 /// The suite's tests need a clock that stands still.
@@ -276,6 +276,33 @@ on_both! {
         }
     }
 
+    async fn a_new_aging_holds_for_what_waits_already(app) {
+        let app = still(&app).await;
+        let floor = Floor(&app);
+        let supervisor = app.supervisor().await;
+        let queue = floor.queue(&[], |_| {}).await;
+        let account = floor.account(Some(queue.id), None).await;
+        floor.item(&account, "old").await;
+        app.app.clock.advance(std::time::Duration::from_secs(60));
+        let urgent = floor.item(&account, "urgent").await;
+        supervisor.post(&format!("/v1/work-items/{}/set-priority", urgent.id), json!({ "priority": 1 })).await.ok();
+        let path = format!("/v1/queues/{}", queue.id);
+        for (aging_s, order) in [
+            (json!(null), ["urgent", "old", "new"]), (json!(10), ["old", "urgent", "new"]), (json!(null), ["urgent", "old", "new"]),
+        ] {
+            supervisor.patch(&path, json!({ "aging_s": aging_s })).await.ok();
+            app.app.clock.advance(std::time::Duration::from_secs(60));
+            let new = floor.item(&account, "new").await;
+            let listed = supervisor.get(&format!("{path}/items")).await.ok();
+            let subjects: Vec<&str> =
+                listed["items"].as_array().unwrap().iter().map(|item| item["subject"].as_str().unwrap()).collect();
+            assert_eq!(subjects, order, "aging {aging_s}");
+            let tx = app.app.db.begin().await.unwrap();
+            work_item::Entity::delete_by_id(new.id).exec(&*tx).await.unwrap();
+            tx.commit().await.unwrap();
+        }
+    }
+
     async fn skills_decide_and_explain_tells_why(app) {
         let app = still(&app).await;
         let floor = Floor(&app);
@@ -490,6 +517,24 @@ on_both! {
         floor.check().await;
     }
 
+    async fn a_group_that_work_is_held_for_cannot_be_deleted(app) {
+        let app = still(&app).await;
+        let floor = Floor(&app);
+        let supervisor = app.supervisor().await;
+        let (experts, others) = (floor.group(|_| {}).await, floor.group(|_| {}).await);
+        let queue = floor.queue(&[others.id], |_| {}).await;
+        let anna = floor.agent("anna", &[experts.id]).await;
+        let item = floor.item(&floor.account(Some(queue.id), None).await, "hello").await;
+        let path = format!("/v1/work-items/{}", item.id);
+        supervisor.post(&format!("{path}/transfer"), json!({ "group_id": experts.id })).await.ok();
+        let group = format!("/v1/agent-groups/{}", experts.id);
+        supervisor.delete(&group).await.problem(409, "in_use");
+        anna.client.post(&format!("{path}/claim"), json!({})).await.ok();
+        supervisor.delete(&group).await.problem(409, "in_use");
+        anna.client.post(&format!("{path}/complete"), json!({})).await.ok();
+        assert_eq!(supervisor.delete(&group).await.status, 204);
+    }
+
     async fn an_agent_who_leaves_keeps_assigned_work_unless_it_is_released(app) {
         let app = still(&app).await;
         let floor = Floor(&app);
@@ -562,6 +607,33 @@ on_both! {
         assert_eq!((stats.agents.ready, stats.agents.logged_off), (2, 0));
     }
 
+    async fn the_service_level_counts_when_an_item_was_first_taken(app) {
+        let app = still(&app).await;
+        let floor = Floor(&app);
+        let group = floor.group(|_| {}).await;
+        let queue = floor.queue(&[group.id], |_| {}).await;
+        let account = floor.account(Some(queue.id), None).await;
+        let anna = floor.agent("anna", &[group.id]).await;
+        let item = floor.item(&account, "hello").await;
+        let level = async || {
+            let stats = work::stats::queue(app.app.db.read(), queue.id, floor.now()).await.unwrap().unwrap();
+            let level = stats.service_level.unwrap();
+            (level.in_time, level.counted)
+        };
+        let path = format!("/v1/work-items/{}", item.id);
+        let mut taken = Vec::new();
+        for _ in 0..2 {
+            anna.client.post(&format!("{path}/claim"), json!({})).await.ok();
+            assert_eq!(level().await, (1, 1));
+            taken.push(floor.reload(&item).await);
+            anna.client.post(&format!("{path}/release"), json!({})).await.ok();
+            app.app.clock.advance(std::time::Duration::from_secs(600));
+            assert_eq!(level().await, (1, 1));
+        }
+        assert!(taken[0].first_assigned_at.is_some() && taken[0].assigned_at != taken[1].assigned_at);
+        assert_eq!(taken[0].first_assigned_at, taken[1].first_assigned_at);
+    }
+
     async fn what_an_agent_may_not_do_is_refused_with_its_code(app) {
         let app = still(&app).await;
         let floor = Floor(&app);
@@ -602,6 +674,103 @@ on_both! {
         assert_eq!(listed["items"], json!([]));
         let listed = anna.client.get("/v1/work-items?state=completed&sort=-updated_at").await.ok();
         assert_eq!(listed["items"][0]["id"], json!(item.id));
+    }
+
+    async fn only_the_agent_who_has_an_item_is_shown_the_answers_to_it(app) {
+        let app = still(&app).await;
+        let floor = Floor(&app);
+        let group = floor.group(|_| {}).await;
+        let queue = floor.queue(&[group.id], |_| {}).await;
+        let anna = floor.agent("anna", &[group.id]).await;
+        let item = floor.item(&floor.account(Some(queue.id), None).await, "hello").await;
+        let path = format!("/v1/work-items/{}", item.id);
+        anna.client.post(&format!("{path}/claim"), json!({})).await.ok();
+        let seen = async |client: &Client| client.get(&path).await.ok()["allowed_actions"].clone();
+        let rest = ["transfer", "release", "snooze", "set_outcome", "complete"];
+        let of_anna = [&["note", "reply", "reply_all", "forward", "draft"][..], &rest].concat();
+        assert_eq!(seen(&anna.client).await, json!(of_anna));
+        let of_others = [&["note"][..], &rest, &["set_priority", "set_class"]].concat();
+        for client in [app.supervisor().await, app.admin().await] {
+            assert_eq!(seen(&client).await, json!(of_others));
+            let answer = json!({ "expected_last_message_id": item.last_message_id, "text": "x" });
+            client.post(&format!("{path}/reply"), answer).await.problem(409, "not_assigned");
+            client.put(&format!("{path}/draft"), json!({ "text": "x" })).await.problem(409, "not_assigned");
+        }
+    }
+
+    async fn claim_is_shown_to_whom_it_would_be_granted(app) {
+        let app = still(&app).await;
+        let floor = Floor(&app);
+        let group = floor.group(|group| group.capacity_email = 1).await;
+        let queue = floor.queue(&[group.id], |_| {}).await;
+        let account = floor.account(Some(queue.id), None).await;
+        let (anna, ben) = (floor.agent("anna", &[group.id]).await, floor.agent("ben", &[group.id]).await);
+        let item = floor.item(&account, "hello").await;
+        let supervisor = app.supervisor().await;
+        let path = format!("/v1/work-items/{}", item.id);
+        let shown = async |client: &Client, list: &str| {
+            let (one, list) = (client.get(&path).await.ok(), client.get(list).await.ok());
+            let listed = list["items"].as_array().unwrap().iter().find(|other| other["id"] == one["id"]).unwrap();
+            assert_eq!(listed["allowed_actions"], one["allowed_actions"]);
+            one["allowed_actions"].as_array().unwrap().contains(&json!("claim"))
+        };
+        assert!(shown(&anna.client, "/v1/work-items").await);
+        // Neither serves the queue; an administrator has no desk at all.
+        for client in [&supervisor, &app.admin().await] {
+            assert!(!shown(client, "/v1/work-items").await);
+            assert!(!shown(client, &format!("/v1/queues/{}/items", queue.id)).await);
+        }
+        floor.set_agent(anna.id, |agent| agent.state = AgentState::NotReady).await;
+        assert!(!shown(&anna.client, "/v1/work-items").await);
+        floor.set_agent(anna.id, |agent| agent.state = AgentState::Ready).await;
+        let other = floor.item(&account, "other").await;
+        anna.client.post(&format!("/v1/work-items/{}/claim", other.id), json!({})).await.ok();
+        assert!(!shown(&anna.client, "/v1/work-items").await);
+        anna.client.post(&format!("/v1/work-items/{}/complete", other.id), json!({})).await.ok();
+        floor.set_agent(anna.id, |agent| agent.state = AgentState::NotReady).await;
+        let held = supervisor.post(&format!("{path}/transfer"), json!({ "agent_id": anna.id })).await.ok();
+        assert_eq!((&held["state"], &held["target_agent_id"]), (&json!("queued"), &json!(anna.id)));
+        floor.set_agent(anna.id, |agent| agent.state = AgentState::Ready).await;
+        assert!(shown(&anna.client, "/v1/work-items").await);
+        ben.client.get(&path).await.problem(403, "not_yours");
+    }
+
+    async fn a_note_can_be_written_in_every_state_by_whoever_has_or_had_the_item(app) {
+        let app = still(&app).await;
+        let floor = Floor(&app);
+        let group = floor.group(|group| group.wrap_up_s = 60).await;
+        let queue = floor.queue(&[group.id], |_| {}).await;
+        let anna = floor.agent("anna", &[group.id]).await;
+        let item = floor.item(&floor.account(Some(queue.id), None).await, "hello").await;
+        let supervisor = app.supervisor().await;
+        let path = format!("/v1/work-items/{}", item.id);
+        let can_note = async |client: &Client| {
+            let shown = client.get(&path).await.ok()["allowed_actions"].as_array().unwrap().contains(&json!("note"));
+            let written = client.post(&format!("{path}/notes"), json!({ "text": "x" })).await.status == 201;
+            assert_eq!(shown, written);
+            shown
+        };
+        assert!(can_note(&supervisor).await && !can_note(&anna.client).await);
+        for (action, body) in [
+            ("claim", json!({})), ("release", json!({})), ("claim", json!({})),
+            ("snooze", json!({ "until": floor.now().plus_s(60) })), ("release", json!({})), ("claim", json!({})),
+            ("complete", json!({})), ("finish-wrap-up", json!({})),
+        ] {
+            anna.client.post(&format!("{path}/{action}"), body).await.ok();
+            assert!(can_note(&anna.client).await, "after {action}");
+            assert!(can_note(&supervisor).await, "after {action}");
+        }
+    }
+
+    async fn the_items_of_a_conversation_are_listed(app) {
+        let app = still(&app).await;
+        let floor = Floor(&app);
+        let queue = floor.queue(&[], |_| {}).await;
+        let account = floor.account(Some(queue.id), None).await;
+        let (item, _other) = (floor.item(&account, "hello").await, floor.item(&account, "other").await);
+        let listed = app.supervisor().await.get(&format!("/v1/work-items?conversation_id={}", item.conversation_id)).await.ok();
+        let ids: Vec<_> = listed["items"].as_array().unwrap().iter().map(|one| one["id"].clone()).collect();
+        assert_eq!(ids, [json!(item.id)]);
     }
 
     async fn an_item_that_arrives_while_an_agent_is_ready_is_offered_without_any_tick(app) {

@@ -1,22 +1,26 @@
 //! Items and their scripts: branches, time-outs, the last agent, failures, and what is left after a crash.
 
+use std::sync::Arc;
+
 use postroom::{
+    accounts::entity::account,
     agents::entity::AgentState,
     clock::Clock,
-    conversations::entity::{ConversationState, auto_answer, conversation},
+    conversations::entity::{ConversationState, MessageKind, auto_answer, conversation, message},
+    id::TemplateId,
     queues::entity::QueueState,
     work::{
         entity::{OfferState, Timer, WorkState},
         timers::expire,
     },
 };
-use sea_orm::{ConnectionTrait, EntityTrait};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder};
 use serde_json::{Value, json};
 
 use crate::{
     floor::Floor,
     on_both,
-    support::{Backend, TestApp},
+    support::{Backend, Client, TestApp},
 };
 
 async fn still(app: &TestApp) -> TestApp {
@@ -25,6 +29,19 @@ async fn still(app: &TestApp) -> TestApp {
 
 fn enqueue(queue: &impl serde::Serialize, next: Value) -> Value {
     json!({ "type": "enqueue", "queue_id": queue, "next": next })
+}
+
+/// A published template.
+async fn publish(admin: &Client, template: Value) -> TemplateId {
+    let made = admin.post("/v1/templates", template).await;
+    admin.post(&format!("{}/publish", made.header("location")), json!({})).await.ok();
+    made.ok()["id"].as_str().unwrap().parse().unwrap()
+}
+
+/// The receipts that were sent.
+async fn receipts(app: &TestApp) -> Vec<message::Model> {
+    let sent = message::Entity::find().filter(message::Column::Kind.eq(MessageKind::Receipt));
+    sent.order_by_asc(message::Column::Id).all(app.app.db.read()).await.unwrap()
 }
 
 on_both! {
@@ -283,7 +300,7 @@ on_both! {
         let queue = floor.queue(&[], |_| {}).await;
         let admin = app.admin().await;
         let text = json!({ "name": "Thanks", "subject": "Thank you", "text": "We have your mail." });
-        let template = admin.post("/v1/templates", text).await.ok()["id"].clone();
+        let template = publish(&admin, text).await;
         let script = floor.script(json!({
             "start": "thanks",
             "steps": {
@@ -307,6 +324,80 @@ on_both! {
         machine.message.from_address = Some("else@customer.example".into());
         floor.arrive(vec![machine.clone()]).await;
         assert_eq!(floor.item_of(&machine).await.priority, 9);
+    }
+
+    async fn an_accounts_own_receipt_answers_new_work_once_for_each_sender(app) {
+        let app = still(&app).await;
+        let floor = Floor(&app);
+        let queue = floor.queue(&[], |_| {}).await;
+        let admin = app.admin().await;
+        let own = publish(&admin, json!({ "name": "Thanks", "subject": "Thank you", "text": "We have your mail." })).await;
+        let with_receipt = |account: &account::Model| Arc::new(account::Model { receipt_template_id: Some(own), ..account.clone() });
+        let account = with_receipt(&*floor.account(Some(queue.id), None).await);
+        let mail = floor.mail(&account, "hello").await;
+        let more = floor.answer(&mail).await;
+        floor.arrive(vec![mail.clone(), more]).await;
+        let sent = receipts(&app).await;
+        assert_eq!(sent.len(), 1);
+        assert_eq!((sent[0].subject.as_str(), sent[0].work_item_id), ("Thank you", Some(floor.item_of(&mail).await.id)));
+        let again = floor.item(&account, "again").await;
+        assert_eq!(receipts(&app).await.len(), 1);
+        let trace = admin.get(&format!("/v1/work-items/{}/trace", again.id)).await.ok();
+        let why = trace["items"].as_array().unwrap().iter().find(|entry| entry["data"]["event"] == "receipt.not_sent").unwrap();
+        assert_eq!(why["data"]["reason"], "the sender had this answer within the last 7 days");
+
+        // A script goes first: with its own answer, or by throwing the mail away.
+        let other = publish(&admin, json!({ "name": "Script", "subject": "From the script", "text": "Hello." })).await;
+        let answers = floor.script(json!({ "start": "thanks", "steps": {
+            "thanks": { "type": "send_template", "template_id": other, "next": { "sent": "done", "not_sent": "done" } },
+            "done": { "type": "end", "result": "done" } } })).await;
+        let discards = floor.script(json!({ "start": "done", "steps": { "done": { "type": "end", "result": "discard" } } })).await;
+        for script in [answers, discards] {
+            let account = with_receipt(&*floor.account(Some(queue.id), Some(script)).await);
+            floor.item(&account, "to a script").await;
+        }
+        let subjects: Vec<String> = receipts(&app).await.into_iter().map(|sent| sent.subject).collect();
+        assert_eq!(subjects, ["Thank you", "From the script"]);
+    }
+
+    async fn a_receipt_is_chosen_among_published_templates(app) {
+        let admin = app.admin().await;
+        let text = |name: &str| json!({ "name": name, "subject": "Thank you", "text": "We have your mail." });
+        let draft = admin.post("/v1/templates", text("Draft")).await.ok()["id"].clone();
+        let account = |template: &Value| json!({ "address": "help@example.com", "receipt_template_id": template });
+        let refused = admin.post("/v1/accounts", account(&draft)).await;
+        refused.problem(422, "unknown_reference");
+        assert_eq!(refused.pointers(), ["/receipt_template_id"]);
+        let published = publish(&admin, text("Published")).await;
+        let made = admin.post("/v1/accounts", account(&json!(published))).await;
+        let path = made.header("location").to_owned();
+        admin.patch(&path, json!({ "receipt_template_id": draft })).await.problem(422, "unknown_reference");
+        admin.post(&format!("/v1/templates/{published}/archive"), json!({})).await.ok();
+        admin.patch(&path, json!({ "display_name": "Help" })).await.ok();
+    }
+
+    async fn an_archived_template_is_not_sent(app) {
+        let app = still(&app).await;
+        let floor = Floor(&app);
+        let queue = floor.queue(&[], |_| {}).await;
+        let admin = app.admin().await;
+        let template = publish(&admin, json!({ "name": "Thanks", "subject": "Thank you", "text": "We have your mail." })).await;
+        admin.post(&format!("/v1/templates/{template}/archive"), json!({})).await.ok();
+        let script = floor.script(json!({
+            "start": "thanks",
+            "steps": {
+                "thanks": { "type": "send_template", "template_id": template, "next": { "sent": "done", "not_sent": "again" } },
+                "again": { "type": "set_priority", "priority": 9, "next": { "done": "done" } },
+                "done": { "type": "end", "result": "done" },
+            },
+        })).await;
+        let account = floor.account(Some(queue.id), Some(script)).await;
+        let account = Arc::new(account::Model { receipt_template_id: Some(template), ..(*account).clone() });
+        let item = floor.item(&account, "hello").await;
+        assert_eq!(item.priority, 9);
+        assert!(receipts(&app).await.is_empty());
+        let trace = admin.get(&format!("/v1/work-items/{}/trace", item.id)).await.ok();
+        assert!(trace.to_string().contains("the template is not published"), "{trace}");
     }
 
     async fn an_agent_who_leaves_before_being_asked_sends_the_item_back_to_its_script(app) {

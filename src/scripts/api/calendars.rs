@@ -14,15 +14,13 @@ use crate::{
     app::App,
     clock::Timestamp,
     events::{self, NewEvent},
-    http::{
-        Answer, Body, Code, Idempotency, IfMatch, PageQuery, Patch, Path, Problem, Query, idempotency::Start,
-    },
+    http::{Answer, Body, Idempotency, IfMatch, PageQuery, Patch, Path, Problem, Query, idempotency::Start},
     id::CalendarId,
     scripts::{
         calendar::{Calendar as Rules, Entry, Timezone},
         entity::calendar::{ActiveModel, Column, Entity, Model},
         known, library,
-        steps::{Reference, ReferenceKind},
+        steps::ReferenceKind,
     },
 };
 
@@ -312,12 +310,9 @@ pub async fn delete_calendar(
     if_match: IfMatch,
 ) -> Result<HttpResponse, Problem> {
     let (now, tx) = (app.clock.now(), app.db.begin().await?);
-    library::touch(&tx, now).await?;
+    known::refuse_deletion(&tx, now, ReferenceKind::Calendar, id.uuid()).await?;
     let row = find(&*tx, *id).await?;
     if_match.check(row.version)?;
-    if known::is_referred_to(&*tx, Reference { kind: ReferenceKind::Calendar, id: id.uuid() }).await? {
-        return Err(Problem::new(Code::InUse, "an active version of a script refers to this calendar"));
-    }
     row.delete(&*tx).await?;
     let event = NewEvent::new("calendar.deleted", id.uuid(), &json!({})).for_supervisors();
     events::append(&tx, now, vec![event]).await?;

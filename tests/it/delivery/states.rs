@@ -224,7 +224,7 @@ on_both! {
     async fn an_agent_calls_off_only_what_it_wrote(app) {
         let id = answer(&app).await;
         let (agent, _) = app.agent("anna").await;
-        assert_eq!(delivery(&agent, id).await["allowed_actions"], json!([]));
+        agent.get(&format!("/v1/messages/{id}/delivery")).await.problem(404, "not_found");
         agent.post(&format!("/v1/messages/{id}/cancel"), json!({})).await.problem(403, "not_yours");
         assert_eq!(state(&app.admin().await, id).await, "held");
     }
@@ -249,6 +249,7 @@ on_both! {
         assert_ne!(received[0].message_id, received[1].message_id);
         assert!(received[1].raw.ends_with(b"An answer.\r\n.\r\n"));
         assert_eq!(state(&admin, id).await, "failed");
+        assert_eq!(delivery(&admin, id).await["allowed_actions"], json!([]));
         admin.post(&format!("/v1/messages/{id}/retry"), json!({})).await.problem(409, "invalid_state");
     }
 
