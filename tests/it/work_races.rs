@@ -171,8 +171,9 @@ on_both! {
         let claims = agents.iter().cycle().take(60).map(|agent| {
             let (app, agent) = (Arc::clone(&shared), *agent);
             tokio::spawn(async move {
-                let reach = claim::Reach::of(&app.db, agent, None).await.unwrap();
-                try_to!(app, |tx, journal| claim::next(&tx, &mut journal, &reach, None))
+                let wanted = claim::Claim { agent, queue: None };
+                let reach = claim::Reach::of(app.db.read(), &[wanted]).await.unwrap();
+                try_to!(app, |tx, journal| claim::next(&tx, &mut journal, &reach, wanted))
             })
         });
         let distributing = tokio::spawn(postroom::work::distribute::distribute(app.app.clone()));
