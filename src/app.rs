@@ -179,7 +179,11 @@ pub async fn migrate(config: &Config) -> anyhow::Result<()> {
     // Replicas that start together migrate one after the other; the lock ends with its transaction, or the process.
     let keeper = connect().await.context("database.url: the database cannot be opened")?;
     let turn = keeper.begin().await?;
-    let wait = Statement::from_sql_and_values(DbBackend::Postgres, "SELECT pg_advisory_xact_lock($1)", [TURN.into()]);
+    let wait = Statement::from_sql_and_values(
+        DbBackend::Postgres,
+        "SELECT pg_advisory_xact_lock($1)",
+        [TURN.into()],
+    );
     turn.execute_raw(wait).await.context("the migrations' lock")?;
     refuse_newer(&db).await?;
     Migrator::up(&db, None).await.context("a migration failed")?;

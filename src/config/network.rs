@@ -19,7 +19,9 @@ impl Network {
             (ours ^ theirs).checked_shr(width - self.bits).unwrap_or(0) == 0
         };
         match (self.base, address.to_canonical()) {
-            (IpAddr::V4(ours), IpAddr::V4(theirs)) => same(ours.to_bits().into(), theirs.to_bits().into(), 32),
+            (IpAddr::V4(ours), IpAddr::V4(theirs)) => {
+                same(ours.to_bits().into(), theirs.to_bits().into(), 32)
+            }
             (IpAddr::V6(ours), IpAddr::V6(theirs)) => same(ours.to_bits(), theirs.to_bits(), 128),
             _ => false,
         }

@@ -58,7 +58,8 @@ async fn take_over(app: &App, now: Timestamp) -> Result<usize, DbErr> {
     let tx = app.db.begin().await?;
     let mut taken = 0;
     for row in &rows {
-        let mut recipients: Vec<Recipient> = serde_json::from_value(row.recipients.clone()).unwrap_or_default();
+        let mut recipients: Vec<Recipient> =
+            serde_json::from_value(row.recipients.clone()).unwrap_or_default();
         if row.phase == Phase::Dot {
             recipients.iter_mut().filter(|recipient| recipient.is_open()).for_each(Recipient::lose);
         }

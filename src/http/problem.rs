@@ -283,7 +283,10 @@ impl From<DbErr> for Problem {
                 }
                 other if is_transient(&other) => {
                     tracing::warn!(error = %other, "a request was given up for another one");
-                    Self::new(Code::ConcurrentChange, "somebody else changed the same things at the same moment")
+                    Self::new(
+                        Code::ConcurrentChange,
+                        "somebody else changed the same things at the same moment",
+                    )
                 }
                 other => Self::internal(other),
             },

@@ -244,7 +244,8 @@ impl Batch {
         let mut new = std::mem::take(&mut self.done);
         // One that has an open item stays open, whatever became of its other mail.
         let idle = |id: &ConversationId| !self.open.contains_key(id);
-        let discarded: Vec<ConversationId> = new.iter().map(|item| item.conversation_id).filter(idle).collect();
+        let discarded: Vec<ConversationId> =
+            new.iter().map(|item| item.conversation_id).filter(idle).collect();
         let mut changed = Vec::new();
         for open in self.open.into_values() {
             match open.before {

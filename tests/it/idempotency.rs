@@ -22,8 +22,7 @@ use crate::{
 async fn start(app: &TestApp) -> Start {
     let request = TestRequest::post().insert_header(("idempotency-key", "k"));
     let request = request.app_data(Data::new(app.app.sealer.clone())).to_http_request();
-    let caller =
-        Caller { id: uuid::Uuid::nil(), name: "anna".into(), role: Role::Admin, scopes: Vec::new() };
+    let caller = Caller { id: uuid::Uuid::nil(), name: "anna".into(), role: Role::Admin, scopes: Vec::new() };
     request.extensions_mut().insert(caller);
     let idempotency = Idempotency::from_request(&request, &mut Payload::None).await.unwrap();
     idempotency.start(&app.app.db, app.app.clock.now()).await.unwrap()

@@ -233,7 +233,8 @@ async fn header(
     }
     let found = mailbox.session.fetch_header(uid).await;
     if let Err(error) = &found {
-        let may_pass = matches!(error, ImapError::Net(_) | ImapError::Timeout { .. } | ImapError::Closed { .. });
+        let may_pass =
+            matches!(error, ImapError::Net(_) | ImapError::Timeout { .. } | ImapError::Closed { .. });
         held.suspect(validity, uid, if may_pass { 1 } else { STRIKES });
     }
     Ok(found?)

@@ -104,7 +104,9 @@ pub async fn refuse_subject(app: &TestApp, subject: &str) {
             "CREATE TRIGGER refuse BEFORE INSERT ON messages WHEN NEW.subject = '{subject}' \
              BEGIN SELECT RAISE(ABORT, 'refused'); END"
         ),
-        Backend::Postgres => format!("ALTER TABLE messages ADD CONSTRAINT refuse CHECK (subject <> '{subject}')"),
+        Backend::Postgres => {
+            format!("ALTER TABLE messages ADD CONSTRAINT refuse CHECK (subject <> '{subject}')")
+        }
     };
     let tx = app.app.db.begin().await.unwrap();
     tx.execute_unprepared(&refuse).await.unwrap();

@@ -4,7 +4,7 @@ use postroom::{accounts::entity::AccountState, clock::Clock};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{account, account_in, break_commits, refuse_subject, fixture, fixtures, messages, push};
+use super::{account, account_in, break_commits, fixture, fixtures, messages, push, refuse_subject};
 use crate::{
     on_both,
     support::{Backend, TestApp},
