@@ -29,7 +29,6 @@ const WITHOUT_KEY: &[&str] = &[
     "poll_account",
     "preview_template",
     "publish_template",
-    "reopen_conversation",
     "resume_account",
     "resume_outgoing_server",
     "revoke_api_key",
