@@ -168,7 +168,10 @@ on_both! {
                 continue;
             }
             let kind = operation.template.trim_start_matches("/v1/").split('/').next().unwrap();
-            let path = operation.template.replace("{id}", &of_paula[kind]).replace("{number}", "0");
+            let mut path = operation.template.replace("{id}", &of_paula[kind]).replace("{number}", "0");
+            if operation.id == "get_reply_template" {
+                path.push_str("?kind=reply");
+            }
             let mut request = ben.request(operation.method.clone(), &path);
             if operation.content_type.is_some() {
                 request = request.json(&body(&operation.id, &last));
