@@ -66,7 +66,9 @@ impl Reach {
         let roster = Roster::of(db, &agents).await?;
         let wanted = |id| claims.iter().any(|claim| claim.queue.is_none_or(|queue| queue == id));
         let mut lanes = Vec::new();
-        for queue in roster.queues.values().filter(|queue| queue.state != QueueState::Closed && wanted(queue.id)) {
+        for queue in
+            roster.queues.values().filter(|queue| queue.state != QueueState::Closed && wanted(queue.id))
+        {
             let found = waiting::lanes(db, queue.id).await?;
             lanes.extend(found.into_iter().map(|(key, lane)| Reached { queue: queue.id, key, lane }));
         }

@@ -18,7 +18,11 @@ use super::{
     waiting,
 };
 use crate::{
-    accounts::entity::Channel, app::App, clock::Timestamp, id::WorkItemId, queues::entity::{Distribution, QueueState},
+    accounts::entity::Channel,
+    app::App,
+    clock::Timestamp,
+    id::WorkItemId,
+    queues::entity::{Distribution, QueueState},
     workers::Step,
 };
 
@@ -80,7 +84,8 @@ async fn candidates(app: &App, roster: &Roster) -> Result<Vec<work_item::Model>,
     for agents in agents.chunks(IN_LIST) {
         items.extend(waiting::held_for(agents.iter().copied()).limit(LOOK).all(db).await?);
     }
-    let offers = |queue: &&Served| queue.state != QueueState::Closed && queue.distribution != Distribution::Manual;
+    let offers =
+        |queue: &&Served| queue.state != QueueState::Closed && queue.distribution != Distribution::Manual;
     for queue in roster.queues.values().filter(offers) {
         for (key, lane) in waiting::lanes(db, queue.id).await? {
             let room = room(roster, &lane, &queue.groups);

@@ -236,7 +236,8 @@ pub enum Choice {
 
 /// Chooses among `agents` by the queue's rule; those who declined the item a moment ago come last and after a pause.
 pub fn choose<'a>(demand: &Demand<'_>, agents: impl Iterator<Item = &'a Agent>, now: Timestamp) -> Choice {
-    if demand.target.is_none() && demand.queue.is_some_and(|queue| queue.distribution == Distribution::Manual) {
+    if demand.target.is_none() && demand.queue.is_some_and(|queue| queue.distribution == Distribution::Manual)
+    {
         return Choice::Nobody;
     }
     let (mut open, mut declined, mut busy_others) = (Vec::new(), Vec::new(), false);

@@ -1,8 +1,6 @@
 //! What waits, found without reading what does not matter: the lanes of a queue, and the head of each.
 
-use sea_orm::{
-    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, Select, Statement,
-};
+use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, Select, Statement};
 
 use super::{
     entity::{WorkState, work_item},
