@@ -2,7 +2,7 @@
 
 mod document;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use actix_cors::Cors;
 use actix_web::{
@@ -32,6 +32,10 @@ use crate::{
     },
     inbound, outgoing, queues, sandbox, scripts, service, templates, work,
 };
+
+/// How long an idle connection is kept: longer than proxies and load balancers keep theirs (a minute, mostly), so that none of
+/// them sends a request into a connection that is being closed.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
 /// Adds every operation of every feature.
 fn mount(config: &mut ServiceConfig<'_>) {
@@ -106,6 +110,7 @@ pub fn serve(
     if workers > 0 {
         server = server.workers(workers);
     }
+    let server = server.keep_alive(KEEP_ALIVE);
     Ok(server.disable_signals().shutdown_timeout(crate::app::DRAIN.as_secs()).listen(listener)?.run())
 }
 

@@ -42,7 +42,9 @@ async fn a_script_that_answers_waits_for_the_conversation_before_it_takes_the_it
     let floor = Floor(&app);
     let queue = floor.queue(&[], |_| {}).await;
     let body = json!({ "name": "Thanks", "subject": "Thanks", "text": "Thank you." });
-    let template = app.admin().await.post("/v1/templates", body).await.ok()["id"].clone();
+    let admin = app.admin().await;
+    let template = admin.post("/v1/templates", body).await.ok()["id"].clone();
+    admin.post(&format!("/v1/templates/{}/publish", template.as_str().unwrap()), json!({})).await.ok();
     let ways = json!({ "assigned": "done", "timeout": "thanks", "queue_full": "done", "closed": "done" });
     let script = floor.script(json!({
         "start": "queue",
