@@ -7,6 +7,7 @@ use std::{
     process::ExitCode,
 };
 
+use actix_web::rt::{System, SystemRunner};
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use postroom::{
@@ -62,6 +63,10 @@ enum Command {
     },
 }
 
+/// The system's allocator is slow where rows are made on one thread and dropped on another, as everything here is.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match run(arguments) {
@@ -86,7 +91,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     }
     telemetry::start_logs(&config.log).context("log.level")?;
     install_tls();
-    actix_web::rt::System::new().block_on(async move {
+    runtime()?.block_on(async move {
         match arguments.command {
             Command::Migrate => {
                 std::fs::create_dir_all(&config.storage.data_dir)?;
@@ -109,7 +114,14 @@ fn install_tls() {
 fn sandbox(listen: Option<SocketAddr>, json: bool, level: String) -> anyhow::Result<ExitCode> {
     telemetry::start_logs(&Log { level, format: LogFormat::Text }).context("--log-level")?;
     install_tls();
-    actix_web::rt::System::new().block_on(sandbox::run(listen, json))
+    runtime()?.block_on(sandbox::run(listen, json))
+}
+
+/// Workers of the background loops, beside those that serve requests: one mailbox must not wait for another's parsing.
+fn runtime() -> anyhow::Result<SystemRunner> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.context("the runtime cannot be started")?;
+    Ok(System::with_tokio_rt(|| runtime))
 }
 
 async fn serve(config: Config) -> anyhow::Result<ExitCode> {

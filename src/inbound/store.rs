@@ -6,8 +6,8 @@ use std::{
 };
 
 use sea_orm::{
-    ActiveModelTrait, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, InsertMany, IntoActiveModel,
-    QueryFilter,
+    ActiveModelTrait, DatabaseTransaction, DbErr, EntityTrait, InsertMany, IntoActiveModel,
+    sea_query::OnConflict,
 };
 use serde_json::json;
 
@@ -48,8 +48,8 @@ struct Placed {
     messages: Vec<message::Model>,
     threads: Threads,
     began: Vec<ConversationId>,
-    /// The conversations that were there before, with the version they had.
-    touched: Vec<(ConversationId, i64)>,
+    /// The conversations that were there before.
+    touched: Vec<ConversationId>,
 }
 
 /// Stores what is not known yet, in the caller's transaction, under a lock on the account.
@@ -79,9 +79,17 @@ pub(super) async fn store(
         state: message.state,
     });
     let accepted = Accepted { stored: stored.collect(), known: batch.len() - fresh.len() };
-    write(tx, now, &fresh, &placed, marks.after_fetch_due).await?;
-    events::append(tx, now, events_of(&placed)).await?;
-    arrive(app, tx, now, placed.arrivals).await?;
+    let events = events_of(&placed);
+    write_conversations(tx, &placed).await?;
+    events::append(tx, now, events).await?;
+    let arrived = arrive(app, tx, now, placed.arrivals).await?;
+    let messages = placed.messages.into_iter().map(|message| {
+        let work_item_id = arrived.items.get(&message.id).copied();
+        message::Model { work_item_id, ..message }
+    });
+    run(tx, inserts(messages)).await?;
+    write_sources(tx, now, &fresh, marks.after_fetch_due).await?;
+    arrived.answer(app, tx, now).await?;
     if let Some(cursor) = marks.cursor {
         source::advance(tx, account.id, cursor).await?;
     }
@@ -102,7 +110,7 @@ async fn fresh<'a>(
 /// Gives every message its conversation, in the order of arrival.
 fn place(now: Timestamp, account: &Arc<account::Model>, fresh: &[&Prepared], mut threads: Threads) -> Placed {
     let (mut arrivals, mut messages, mut began) = (Vec::new(), Vec::with_capacity(fresh.len()), Vec::new());
-    let mut touched: Vec<(ConversationId, i64)> = Vec::new();
+    let mut touched: Vec<ConversationId> = Vec::new();
     let mut seen = HashSet::new();
     for one in fresh {
         let mut message = one.message.clone();
@@ -112,7 +120,7 @@ fn place(now: Timestamp, account: &Arc<account::Model>, fresh: &[&Prepared], mut
         if seen.insert(id) {
             match found {
                 Some(_) => {
-                    touched.push((id, conversation.version));
+                    touched.push(id);
                     conversation.version += 1;
                 }
                 None => began.push(id),
@@ -188,30 +196,22 @@ fn join(conversation: &mut conversation::Model, message: &message::Model, arrive
     }
 }
 
-async fn write(
+async fn write_conversations(tx: &DatabaseTransaction, placed: &Placed) -> Result<(), DbErr> {
+    let known = &placed.threads.known;
+    let ids = placed.began.iter().chain(&placed.touched);
+    for statement in inserts(ids.filter_map(|id| known.get(id)).cloned()) {
+        statement.on_conflict(joined()).exec_without_returning(tx).await?;
+    }
+    Ok(())
+}
+
+/// The raw bytes, and where each message was found.
+async fn write_sources(
     tx: &DatabaseTransaction,
     now: Timestamp,
     fresh: &[&Prepared],
-    placed: &Placed,
     after_fetch_due: bool,
 ) -> Result<(), DbErr> {
-    let known = &placed.threads.known;
-    run(tx, inserts(placed.began.iter().filter_map(|id| known.get(id)).cloned())).await?;
-    for (id, version) in &placed.touched {
-        let Some(conversation) = known.get(id) else { continue };
-        let change = conversation::ActiveModel {
-            id: sea_orm::ActiveValue::NotSet,
-            ..conversation.clone().into_active_model().reset_all()
-        };
-        let guarded = conversation::Entity::update_many()
-            .set(change)
-            .filter(conversation::Column::Id.eq(*id))
-            .filter(conversation::Column::Version.eq(*version));
-        if guarded.exec(tx).await?.rows_affected != 1 {
-            return Err(DbErr::RecordNotUpdated);
-        }
-    }
-    run(tx, inserts(placed.messages.iter().cloned())).await?;
     run(tx, inserts(fresh.iter().filter_map(|one| one.raw.clone()))).await?;
     let sources = fresh.iter().map(|one| source_row::Model {
         id: new_uuid(now),
@@ -226,6 +226,14 @@ async fn write(
         after_fetch_due,
     });
     run(tx, inserts(sources)).await
+}
+
+/// What a message changes of a conversation that was there before, and that is locked since it was read.
+fn joined() -> OnConflict {
+    use conversation::Column::*;
+    OnConflict::column(Id)
+        .update_columns([State, CustomerName, MessageCount, LastMessageId, LastMessageAt, Version, UpdatedAt])
+        .to_owned()
 }
 
 /// The few statements that insert `rows`: made before the first wait, so that no borrowed iterator lives across it.
@@ -269,7 +277,7 @@ fn events_of(placed: &Placed) -> Vec<NewEvent> {
         Some(seen_by(NewEvent::new(kind, id.uuid(), &data), id))
     };
     let began = placed.began.iter().filter_map(|id| conversation("conversation.created", id));
-    let updated = placed.touched.iter().filter_map(|(id, _)| conversation("conversation.updated", id));
+    let updated = placed.touched.iter().filter_map(|id| conversation("conversation.updated", id));
     let received = placed.messages.iter().map(|message| {
         let data = json!({
             "conversation_id": message.conversation_id, "account_id": message.account_id,

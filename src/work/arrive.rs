@@ -3,8 +3,9 @@
 use std::{collections::HashMap, sync::Arc};
 
 use sea_orm::{
-    ActiveModelTrait, ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, ExprTrait,
-    IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Statement, Value, sea_query::Expr,
+    ActiveModelTrait, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, ExprTrait, IntoActiveModel,
+    QueryFilter, QueryOrder, QuerySelect,
+    sea_query::{CaseStatement, Expr},
 };
 use serde_json::json;
 
@@ -46,7 +47,26 @@ pub struct Arrival {
     pub message: message::Model,
 }
 
-/// Makes work of inbound messages, in the transaction that stores them.
+/// What became of inbound messages.
+#[derive(Debug)]
+pub struct Arrived {
+    /// The item that each message belongs to; the caller writes it on the message.
+    pub items: HashMap<MessageId, WorkItemId>,
+    receipts: Vec<Receipt>,
+}
+
+impl Arrived {
+    /// Gives the automatic answers, once the messages are written.
+    ///
+    /// # Errors
+    /// Whatever the database says.
+    pub async fn answer(self, app: &App, tx: &DatabaseTransaction, now: Timestamp) -> Result<(), DbErr> {
+        send_receipts(app, tx, now, self.receipts).await
+    }
+}
+
+/// Makes work of inbound messages, in the transaction that stores them and before it does, so that each message is written
+/// once, with its item.
 ///
 /// # Errors
 /// Whatever the database says.
@@ -55,7 +75,7 @@ pub async fn arrive(
     tx: &DatabaseTransaction,
     now: Timestamp,
     arrivals: Vec<Arrival>,
-) -> Result<(), DbErr> {
+) -> Result<Arrived, DbErr> {
     let open = open_items(tx, &arrivals).await?;
     let world = World::load(&app.scripts, tx, now, needs(app, &arrivals)).await?;
     let mut batch = Batch { world, journal: Journal::new(now), receipts: Vec::new(), ..Batch::new(now) };
@@ -63,7 +83,7 @@ pub async fn arrive(
     for arrival in arrivals {
         batch.take(tx, arrival).await?;
     }
-    batch.write(app, tx).await
+    batch.write(tx).await
 }
 
 async fn open_items(
@@ -239,7 +259,7 @@ impl Batch {
         }
     }
 
-    async fn write(mut self, app: &App, tx: &DatabaseTransaction) -> Result<(), DbErr> {
+    async fn write(mut self, tx: &DatabaseTransaction) -> Result<Arrived, DbErr> {
         let now = self.journal.now;
         let mut new = std::mem::take(&mut self.done);
         // One that has an open item stays open, whatever became of its other mail.
@@ -255,7 +275,9 @@ impl Batch {
             }
         }
         changed.sort_unstable_by_key(|(before, _)| before.id);
-        for (before, item) in changed {
+        let (grown, moved): (Vec<_>, Vec<_>) = changed.into_iter().partition(|(b, a)| has_only_grown(b, a));
+        grow(tx, now, &grown).await?;
+        for (before, item) in moved {
             state::save(tx, &before, item, now).await?;
         }
         while !new.is_empty() {
@@ -264,10 +286,9 @@ impl Batch {
             work_item::Entity::insert_many(rows).exec_without_returning(tx).await?;
             new = rest;
         }
-        place(tx, &self.placed).await?;
         close(tx, &discarded, &mut self.journal).await?;
         self.journal.write(tx).await?;
-        send_receipts(app, tx, now, self.receipts).await
+        Ok(Arrived { items: self.placed.into_iter().collect(), receipts: self.receipts })
     }
 }
 
@@ -318,20 +339,33 @@ fn new_item(arrival: &Arrival, now: Timestamp) -> work_item::Model {
     }
 }
 
-/// Writes on each message which item it belongs to, in one statement for the batch.
-async fn place(tx: &DatabaseTransaction, placed: &[(MessageId, WorkItemId)]) -> Result<(), DbErr> {
-    for placed in placed.chunks(ROWS_PER_INSERT) {
-        let rows: Vec<String> =
-            (0..placed.len()).map(|row| format!("(${}, ${})", row * 2 + 1, row * 2 + 2)).collect();
-        let sql = format!(
-            "WITH placed (message_id, item_id) AS (VALUES {}) UPDATE messages SET work_item_id = \
-             (SELECT item_id FROM placed WHERE placed.message_id = messages.id) \
-             WHERE id IN (SELECT message_id FROM placed)",
-            rows.join(", ")
-        );
-        let values =
-            placed.iter().flat_map(|(message, item)| [Value::from(message.uuid()), Value::from(item.uuid())]);
-        tx.execute_raw(Statement::from_sql_and_values(tx.get_database_backend(), sql, values)).await?;
+/// Whether nothing happened to an item but that it got further messages.
+fn has_only_grown(before: &work_item::Model, after: &work_item::Model) -> bool {
+    let (message_count, last_message_id) = (after.message_count, after.last_message_id);
+    &work_item::Model { message_count, last_message_id, ..before.clone() } == after
+}
+
+/// Writes what items got, in one statement; they are locked since they were read.
+async fn grow(
+    tx: &DatabaseTransaction,
+    now: Timestamp,
+    grown: &[(work_item::Model, work_item::Model)],
+) -> Result<(), DbErr> {
+    for grown in grown.chunks(ROWS_PER_INSERT) {
+        let (mut count, mut last) = (CaseStatement::new(), CaseStatement::new());
+        for (_, item) in grown {
+            let this = Expr::col(work_item::Column::Id).eq(item.id);
+            count = count.case(this.clone(), item.message_count);
+            last = last.case(this, item.last_message_id);
+        }
+        work_item::Entity::update_many()
+            .col_expr(work_item::Column::MessageCount, count.into())
+            .col_expr(work_item::Column::LastMessageId, last.into())
+            .col_expr(work_item::Column::UpdatedAt, Expr::value(now))
+            .col_expr(work_item::Column::Version, Expr::col(work_item::Column::Version).add(1))
+            .filter(work_item::Column::Id.is_in(grown.iter().map(|(_, item)| item.id)))
+            .exec(tx)
+            .await?;
     }
     Ok(())
 }

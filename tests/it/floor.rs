@@ -338,7 +338,13 @@ impl Floor<'_> {
     pub async fn arrive(&self, arrivals: Vec<Arrival>) {
         let app = &self.0.app;
         let tx = app.db.begin().await.unwrap();
-        arrive(app, &tx, app.clock.now(), arrivals).await.unwrap();
+        let arrived = arrive(app, &tx, app.clock.now(), arrivals).await.unwrap();
+        for (message, item) in &arrived.items {
+            let placed = message::Entity::update_many().filter(message::Column::Id.eq(*message));
+            let item = sea_orm::sea_query::Expr::value(*item);
+            placed.col_expr(message::Column::WorkItemId, item).exec(&*tx).await.unwrap();
+        }
+        arrived.answer(app, &tx, app.clock.now()).await.unwrap();
         tx.commit().await.unwrap();
     }
 
