@@ -1,6 +1,7 @@
 //! The one place that mounts features and makes the OpenAPI document.
 
 mod document;
+mod told;
 
 use std::{process::ExitCode, time::Duration};
 

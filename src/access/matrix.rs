@@ -225,6 +225,21 @@ impl Access {
         allowed.filter_map(|(_, access)| access.scope()).collect()
     }
 
+    /// The roles that may call the operation, administrators first; none when nobody needs one. An API key needs the scope
+    /// instead, where there is one.
+    pub fn roles(self) -> Vec<&'static str> {
+        match self {
+            Public => Vec::new(),
+            Anyone => vec!["admin", "supervisor", "agent", "integration"],
+            Users => vec!["admin", "supervisor", "agent"],
+            Roles(roles, _) => [("admin", Role::Admin), ("supervisor", Supervisor), ("agent", Agent)]
+                .into_iter()
+                .filter(|(_, role)| *role == Role::Admin || roles.contains(role))
+                .map(|(name, _)| name)
+                .collect(),
+        }
+    }
+
     /// The scope that an API key needs.
     pub fn scope(self) -> Option<&'static str> {
         if let Roles(_, scope) = self { Some(scope) } else { None }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 use utoipa_actix_web::AppExt;
 
+use super::told;
 use crate::{access::matrix::Access, agents::api::AgentSettingsCreate, http::problem::ProblemBody};
 
 /// POSTs that take no `Idempotency-Key`: a repeat finds the state that it wants, or does no harm.
@@ -109,6 +110,7 @@ fn complete(path: &str, method: &str, operation: &mut Value) -> anyhow::Result<(
     let id = operation["operationId"].as_str().unwrap_or_default().to_owned();
     let access =
         Access::of(&id).ok_or_else(|| anyhow::anyhow!("operation {id} is missing in the role matrix"))?;
+    told::name_callers(operation, access);
     // Every operation refuses a query parameter that it does not know.
     let mut answers = vec!["400", "500", "503"];
     operation["security"] = match access {

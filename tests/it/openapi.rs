@@ -35,6 +35,27 @@ on_both! {
 }
 
 #[test]
+fn every_operation_says_who_may_call_it() {
+    let document = api::document().unwrap();
+    for (place, operation) in operations(&document) {
+        let roles: Vec<_> =
+            operation["x-roles"].as_array().unwrap().iter().map(|role| role.as_str().unwrap()).collect();
+        let last = operation["description"].as_str().unwrap().lines().last().unwrap();
+        let open = operation["security"] == json!([]);
+        assert_eq!(roles.is_empty(), open, "{place}");
+        let said = if open { "Roles: none;".to_owned() } else { format!("Roles: {}.", roles.join(", ")) };
+        assert!(last.starts_with(&said), "{place}: {last}");
+        if let Some(scope) = operation["security"][0]["password"][0].as_str() {
+            assert!(last.ends_with(&format!(" Scope: {scope}.")), "{place}: {last}");
+        }
+    }
+    let of = |path: &str, method: &str| document["paths"][path][method]["x-roles"].clone();
+    assert_eq!(of("/v1/queues", "post"), json!(["admin", "supervisor"]));
+    assert_eq!(of("/v1/users", "post"), json!(["admin"]));
+    assert_eq!(of("/v1/work-items/{id}/complete", "post"), json!(["admin", "supervisor", "agent"]));
+}
+
+#[test]
 fn every_operation_is_named_and_described() {
     let document = api::document().unwrap();
     let name = Regex::new("^[a-z]+(_[a-z]+)+$").unwrap();

@@ -1,0 +1,24 @@
+//! What the document says in words that are made from tables: who may call an operation.
+
+use serde_json::{Value, json};
+
+use crate::access::matrix::Access;
+
+/// Says who may call an operation: as the last line of its description, and as the extension `x-roles`.
+pub fn name_callers(operation: &mut Value, access: Access) {
+    let roles = access.roles();
+    operation["x-roles"] = json!(roles);
+    let said = match (access, access.scope()) {
+        (Access::Public, _) => "Roles: none; everybody may call it, without a token.".to_owned(),
+        (_, Some(scope)) => format!("Roles: {}. Scope: {scope}.", roles.join(", ")),
+        _ => format!("Roles: {}.", roles.join(", ")),
+    };
+    append(&mut operation["description"], &said);
+}
+
+fn append(description: &mut Value, paragraph: &str) {
+    *description = match description.as_str().filter(|text| !text.is_empty()) {
+        Some(before) => format!("{before}\n\n{paragraph}").into(),
+        None => paragraph.into(),
+    };
+}
