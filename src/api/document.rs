@@ -97,6 +97,7 @@ pub(super) fn whole() -> anyhow::Result<Value> {
     add_patch_schemas(&mut document);
     add_security_schemes(&mut document);
     add_shared_answers(&mut document);
+    told::name_events(&mut document);
     for (path, item) in document["paths"].as_object_mut().into_iter().flatten() {
         for (method, operation) in item.as_object_mut().into_iter().flatten() {
             complete(path, method, operation)?;

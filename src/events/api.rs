@@ -10,6 +10,8 @@ use uuid::Uuid;
 use super::{
     entity::{Column, Entity, Model},
     stream,
+    tail::last_position,
+    vocabulary,
 };
 use crate::{
     access::ticket,
@@ -35,7 +37,7 @@ pub struct Event {
     pub position: i64,
     /// The event's id.
     pub id: EventId,
-    /// `resource.what_happened`.
+    /// `resource.what_happened`: one of these, and others in later versions.
     #[schema(examples("offer.created"))]
     pub r#type: String,
     /// When.
@@ -78,7 +80,7 @@ pub struct EventFilter {
     /// How many events to return at most.
     #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<u64>,
-    /// Only events whose type begins with this, such as `offer.`.
+    /// Only events whose type begins with this, such as `offer.`; 400 when no type does.
     #[param(max_length = 100)]
     r#type: Option<String>,
 }
@@ -105,7 +107,8 @@ impl From<Model> for Event {
 
 /// List events in order.
 ///
-/// Agents see what concerns everybody and themselves. Reading on with `next_after` misses nothing.
+/// Agents see what concerns everybody and themselves. Reading on with `next_after` misses nothing; an `after` beyond the end of
+/// the log is refused with 400. These are the types:
 #[utoipa::path(tag = "events", params(EventFilter),
     responses((status = 200, description = "A stretch of the log.", body = EventList)))]
 #[get("/events")]
@@ -115,6 +118,12 @@ pub async fn list_events(
     filter: Query<EventFilter>,
 ) -> Result<HttpResponse, Problem> {
     let filter = filter.0;
+    if filter.r#type.as_deref().is_some_and(|start| !vocabulary::has_type_like(start)) {
+        return Err(Problem::new(Code::InvalidParameter, "type: no type of event begins like this"));
+    }
+    if let Some(after) = filter.after {
+        within_log(&app, after).await?;
+    }
     let (mut next_after, limit) = (filter.after.unwrap_or(0), filter.limit.unwrap_or(50));
     let select =
         Entity::find().filter(Column::Position.gt(next_after)).order_by_asc(Column::Position).limit(SCAN);
@@ -135,9 +144,20 @@ pub async fn list_events(
     Ok(HttpResponse::Ok().json(EventList { items, next_after, has_more }))
 }
 
+/// Refuses a position that the log has not reached: of another database, or of one that was put back to an older state.
+async fn within_log(app: &App, position: i64) -> Result<(), Problem> {
+    if position > 0 && position > last_position(&app.db).await? {
+        let detail = "the position is beyond the log; start anew";
+        return Err(Problem::new(Code::InvalidParameter, detail));
+    }
+    Ok(())
+}
+
 /// Get a ticket for the event stream.
 ///
-/// A browser's `EventSource` cannot send headers: it gives this ticket instead, once, within 30 seconds.
+/// A browser's `EventSource` cannot send headers: it gives this ticket instead, once, within 30 seconds. Because it works once,
+/// the browser's own reconnecting is refused with 401: on `error` close the `EventSource`, get a new ticket, and open another
+/// one with that `ticket` and with `after` set to the `lastEventId` of the last event; before the first event, load the lists anew.
 #[utoipa::path(tag = "events", responses((status = 201, description = "The ticket.", body = EventTicket)))]
 #[post("/events/ticket")]
 pub async fn create_event_ticket(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
@@ -147,9 +167,12 @@ pub async fn create_event_ticket(app: web::Data<App>, caller: Caller) -> Result<
 
 /// Follow events as they happen.
 ///
-/// Server-sent events: `id` is the position, `event` the type, `data` the event as JSON. The stream ends after the
-/// lifetime of an access token, and when the caller may no longer follow it; come back with `Last-Event-ID` and nothing
-/// is missed.
+/// Server-sent events: `id` is the position, `event` the type (see `list_events`), `data` the event as JSON. The stream says at
+/// once, as an `id` without data, from which position it follows: open the stream, wait for that (in a browser for `open`), then
+/// load the lists; what changes meanwhile comes as an event, so there is no gap. The stream ends after the lifetime of an access token, and when the
+/// caller may no longer follow it; come back with `Last-Event-ID`, or with `after`, and nothing is missed. A position beyond the
+/// end of the log is refused with 400: start anew. A browser's `EventSource` comes back with a new ticket and `after`, since a
+/// ticket works once.
 #[utoipa::path(tag = "events", params(StreamQuery, ("Last-Event-ID" = Option<i64>, Header, description = "The last position that the client has.")),
     responses((status = 200, description = "The stream.", body = String, content_type = "text/event-stream")))]
 #[get("/events/stream")]
@@ -170,6 +193,9 @@ pub async fn stream_events(
         }
         None => query.0.after,
     };
+    if let Some(position) = last {
+        within_log(&app, position).await?;
+    }
     let events = stream::follow(app.get_ref().clone(), caller, last).await?;
     Ok(HttpResponse::Ok()
         .content_type("text/event-stream")

@@ -7,6 +7,7 @@ pub mod api;
 pub mod entity;
 mod stream;
 mod tail;
+pub mod vocabulary;
 
 use sea_orm::{ActiveValue::Set, DatabaseTransaction, DbErr, EntityTrait};
 use serde::Serialize;

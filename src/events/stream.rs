@@ -38,7 +38,7 @@ pub async fn follow(
     };
     let ends_at = app.clock.now().plus_s(app.config.auth.access_token_s);
     Ok(async_stream::stream! {
-        yield Ok(Bytes::from_static(b"retry: 2000\n\n"));
+        yield Ok(Bytes::from(format!("retry: 2000\nid: {seen}\n\n")));
         let mut behind = true;
         loop {
             while behind {

@@ -86,7 +86,7 @@ impl Journal {
         self.trace(offer.work_item_id, "offer", entry);
         let mut data = json!({
             "id": offer.id, "work_item_id": offer.work_item_id, "queue_id": offer.queue_id,
-            "state": offer.state, "reason": offer.reason, "expires_at": offer.expires_at,
+            "agent_id": offer.agent_id, "state": offer.state, "reason": offer.reason, "expires_at": offer.expires_at,
         });
         if let (Some(data), Value::Object(card)) = (data.as_object_mut(), card) {
             data.extend(card);

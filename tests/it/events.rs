@@ -1,16 +1,18 @@
 //! The event log: order, visibility, and the stream.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
 use futures::StreamExt;
 use postroom::{
-    events::{self, NewEvent},
+    events::{self, NewEvent, vocabulary::VOCABULARY},
     http::caller::Role,
 };
+use regex::Regex;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
+    architecture::sources,
     on_both,
     support::{Backend, Client, TestApp, stream::EventStream},
 };
@@ -151,13 +153,82 @@ on_both! {
         app.anonymous().get(&format!("/v1/events/stream?ticket={late}")).await.problem(401, "unauthenticated");
     }
 
+    async fn a_stream_says_at_once_from_where_it_follows(app) {
+        app.start_workers();
+        let admin = app.admin().await;
+        write(&app, vec![numbered(0)]).await;
+        let (end, _) = read(&admin, "/v1/events/stream?after=0", None, 1).await[0];
+        let answer = admin.request(reqwest::Method::GET, "/v1/events/stream").send().await.unwrap();
+        let first = answer.bytes_stream().next().await.unwrap().unwrap();
+        assert!(std::str::from_utf8(&first).unwrap().starts_with(&format!("retry: 2000\nid: {end}\n\n")));
+    }
+
+    async fn a_type_that_there_is_not_is_refused(app) {
+        let admin = app.admin().await;
+        for known in ["offer.", "offer.created", "work_item.", "user"] {
+            admin.get(&format!("/v1/events?type={known}")).await.ok();
+        }
+        for unknown in ["offers.", "offer.created.", "nonsense"] {
+            admin.get(&format!("/v1/events?type={unknown}")).await.problem(400, "invalid_parameter");
+        }
+    }
+
     async fn a_wrong_position_is_refused(app) {
         let admin = app.admin().await;
         let request = admin.request(reqwest::Method::GET, "/v1/events/stream").header("Last-Event-ID", "x");
         admin.send(request).await.problem(400, "invalid_header");
         admin.get("/v1/events?after=-1").await.problem(400, "invalid_parameter");
+        app.start_workers();
+        write(&app, vec![numbered(0)]).await;
+        let (end, _) = read(&admin, "/v1/events/stream?after=0", None, 1).await[0];
+        assert_eq!(admin.get(&format!("/v1/events?after={end}")).await.ok()["next_after"], end);
+        for path in ["/v1/events?after=", "/v1/events/stream?after="] {
+            let refused = admin.get(&format!("{path}{}", end + 1_000_000)).await;
+            assert_eq!(refused.body["detail"], "the position is beyond the log; start anew");
+            refused.problem(400, "invalid_parameter");
+        }
+        let beyond = admin.request(reqwest::Method::GET, "/v1/events/stream").header("Last-Event-ID", end + 1_000_000);
+        admin.send(beyond).await.problem(400, "invalid_parameter");
         app.anonymous().get("/v1/events/stream").await.problem(401, "unauthenticated");
     }
+}
+
+/// Names in two parts that are none of events: what templates and scripts can name, settings, and notes in a trace.
+const NO_EVENTS: &[&str] = &[
+    "account.address",
+    "account.display_name",
+    "account.settings",
+    "conversation.id",
+    "message.eml",
+    "message.has_attachments",
+    "message.headers",
+    "message.received_at",
+    "message.subject",
+    "message.text",
+    "message.to",
+];
+
+#[test]
+fn every_type_of_event_that_the_code_can_write_is_in_the_vocabulary_and_no_other() {
+    let known: BTreeSet<&str> = VOCABULARY.iter().map(|(name, ..)| *name).collect();
+    assert_eq!(known.len(), VOCABULARY.len(), "a type is there twice");
+    let resources: BTreeSet<&str> = known.iter().map(|name| name.split('.').next().unwrap()).collect();
+    let name = Regex::new(r#""(([a-z_]+)\.[a-z_]+)""#).unwrap();
+    let call = Regex::new(r#"(?:NewEvent::new|\bevent|\.tell|\.moved|\.offer)\([^"();]*"([^"]+)""#).unwrap();
+    let mut written = BTreeSet::new();
+    for path in sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")) {
+        let text = fs::read_to_string(&path).unwrap();
+        if path.ends_with("events/vocabulary.rs") {
+            continue;
+        }
+        written.extend(call.captures_iter(&text).map(|found| found[1].to_owned()));
+        let of_known = name.captures_iter(&text).filter(|found| resources.contains(&found[2]));
+        written.extend(
+            of_known.map(|found| found[1].to_owned()).filter(|name| !NO_EVENTS.contains(&name.as_str())),
+        );
+    }
+    let written: BTreeSet<&str> = written.iter().map(String::as_str).collect();
+    assert_eq!(written, known);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use postroom::api;
+use postroom::{api, events::vocabulary::VOCABULARY};
 use regex::Regex;
 use serde_json::{Value, json};
 
@@ -53,6 +53,18 @@ fn every_operation_says_who_may_call_it() {
     assert_eq!(of("/v1/queues", "post"), json!(["admin", "supervisor"]));
     assert_eq!(of("/v1/users", "post"), json!(["admin"]));
     assert_eq!(of("/v1/work-items/{id}/complete", "post"), json!(["admin", "supervisor", "agent"]));
+}
+
+#[test]
+fn every_type_of_event_is_described() {
+    let document = api::document().unwrap();
+    let schemas = &document["components"]["schemas"];
+    let list = &document["paths"]["/v1/events"]["get"]["description"];
+    for described in [list, &schemas["Event"]["properties"]["type"]["description"]] {
+        for (name, sentence, _) in VOCABULARY {
+            assert!(described.as_str().unwrap().contains(&format!("| `{name}` | {sentence} |")), "{name}");
+        }
+    }
 }
 
 #[test]

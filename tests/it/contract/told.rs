@@ -31,6 +31,7 @@ on_both! {
         let offered = floor.item(&account, "offered").await;
         floor.distribute().await;
         assert_eq!(told(&app, "work_item.left_queue").await.len(), 1);
+        assert_eq!(told(&app, "offer.created").await[0].data["agent_id"], json!(anna.id));
         let path = format!("/v1/offers/{}/accept", floor.offers().await[0].id);
         anna.client.post(&path, json!({})).await.ok();
         let left = told(&app, "work_item.left_queue").await;
