@@ -18,6 +18,10 @@ use crate::{
 };
 
 /// How mail comes in.
+///
+/// - `imap`: we read a mailbox.
+/// - `push`: somebody hands the messages to the API (`push_message`).
+/// - `none`: it does not; the account only sends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Protocol {

@@ -118,7 +118,26 @@ pub enum MessageKind {
     Direct,
 }
 
-/// Where a message stands (DESIGN §4).
+/// Where a message stands.
+///
+/// - `received`: inbound, stored and not yet parsed.
+/// - `parsed`: inbound, parsed.
+/// - `unparsed`: inbound, it cannot be parsed; the raw source is kept.
+/// - `oversize`: inbound, too large to fetch; a stub stands for it.
+/// - `scheduled`: outbound, to be sent later.
+/// - `held`: outbound, there is no outgoing server.
+/// - `queued`: outbound, due to be sent.
+/// - `sending`: outbound, being sent right now.
+/// - `deferred`: outbound, refused for now and to be tried again.
+/// - `sent`: outbound, the server took it.
+/// - `delivered`: outbound, its delivery was reported.
+/// - `bounced`: outbound, it came back.
+/// - `complained`: outbound, its recipient complained.
+/// - `failed`: outbound, refused for good.
+/// - `uncertain`: outbound, the answer to the final dot was lost; it may have been sent.
+/// - `expired`: outbound, deferred for too long.
+/// - `suppressed`: outbound, not sent because its recipient is not to be written to.
+/// - `cancelled`: outbound, taken back before it was sent.
 #[derive(
     Clone,
     Copy,

@@ -10,7 +10,12 @@ use uuid::Uuid;
 use super::problem::{Code, Problem};
 use crate::id::UserId;
 
-/// What a caller may do in general (DESIGN §3).
+/// What a caller may do in general; each operation says which roles may call it.
+///
+/// - `admin`: everything.
+/// - `supervisor`: queues, agents and everybody's work; reads most settings.
+/// - `agent`: its own offers, its own work items and its own state.
+/// - `integration`: an API key, with the scopes that it was given.
 #[derive(
     Clone,
     Copy,

@@ -1,6 +1,12 @@
 //! The tables of queues and of the groups that serve them.
 
-/// Which agent gets the next item.
+/// Which of the free agents gets the next item.
+///
+/// - `longest_idle`: the one idle for the longest time.
+/// - `round_robin`: the one whose last offer is the longest ago.
+/// - `most_spare`: the one with the most free capacity.
+/// - `best_skill`: the one with the highest levels of the required skills.
+/// - `manual`: nobody; agents claim what they take.
 #[derive(
     Clone,
     Copy,

@@ -1,6 +1,17 @@
 //! The tables of work items, of what their scripts did, and of offers.
 
-/// Where a work item stands (DESIGN §4).
+/// Where a work item stands.
+///
+/// - `new`: just made.
+/// - `routing`: its script runs.
+/// - `queued`: it waits in a queue.
+/// - `offered`: it is held out to an agent.
+/// - `assigned`: an agent works on it.
+/// - `waiting`: snoozed, until its time or the customer's next message.
+/// - `wrapping`: the agent finishes it.
+/// - `completed`: done.
+/// - `discarded`: its script ended it without an agent.
+/// - `failed`: it could not be routed, and there is no fallback queue.
 #[derive(
     Clone,
     Copy,

@@ -56,7 +56,7 @@ fn every_operation_says_who_may_call_it() {
 }
 
 #[test]
-fn every_type_of_event_is_described() {
+fn every_type_of_event_and_every_state_is_described() {
     let document = api::document().unwrap();
     let schemas = &document["components"]["schemas"];
     let list = &document["paths"]["/v1/events"]["get"]["description"];
@@ -65,6 +65,13 @@ fn every_type_of_event_is_described() {
             assert!(described.as_str().unwrap().contains(&format!("| `{name}` | {sentence} |")), "{name}");
         }
     }
+    for name in ["WorkState", "MessageState", "Distribution", "Protocol", "Role"] {
+        let described = schemas[name]["description"].as_str().unwrap();
+        for value in schemas[name]["enum"].as_array().unwrap() {
+            assert!(described.contains(&format!("\n- `{}`: ", value.as_str().unwrap())), "{name}: {value}");
+        }
+    }
+    assert!(!document.to_string().contains("DESIGN"));
 }
 
 #[test]
