@@ -7,7 +7,7 @@ use std::{process::ExitCode, time::Duration};
 
 use actix_cors::Cors;
 use actix_web::{
-    App as ActixApp, HttpServer,
+    App as ActixApp, HttpRequest, HttpServer,
     dev::Server,
     middleware::from_fn,
     web::{self, Data},
@@ -16,6 +16,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::signal::unix::{SignalKind, signal};
 use utoipa_actix_web::{AppExt, scope, service_config::ServiceConfig};
 use utoipa_swagger_ui::SwaggerUi;
+use uuid::Uuid;
 
 pub use document::document;
 
@@ -89,8 +90,10 @@ pub fn serve(
     let mut server = HttpServer::new(move || {
         let swagger =
             SwaggerUi::new("/swagger-ui/{_:.*}").external_url_unchecked("/v1/openapi.json", document.clone());
-        let parameters = web::PathConfig::default()
-            .error_handler(|error, _| Problem::new(Code::InvalidParameter, error.to_string()).into());
+        let parameters = web::PathConfig::default().error_handler(|error, request| {
+            let detail = no_uuid(request).unwrap_or_else(|| error.to_string());
+            Problem::new(Code::InvalidParameter, detail).into()
+        });
         ActixApp::new()
             .wrap(from_fn(guard))
             .wrap(cors(&settings.cors_origins, sandbox))
@@ -113,6 +116,12 @@ pub fn serve(
     }
     let server = server.keep_alive(KEEP_ALIVE);
     Ok(server.disable_signals().shutdown_timeout(crate::app::DRAIN.as_secs()).listen(listener)?.run())
+}
+
+/// Names the id of the path that is no UUID, if that is what is wrong.
+fn no_uuid(request: &HttpRequest) -> Option<String> {
+    let id = request.match_info().get("id")?;
+    Uuid::parse_str(id).is_err().then(|| "id: not a UUID".to_owned())
 }
 
 /// Browsers on the configured origins may call the API and read the headers that it answers with.

@@ -343,6 +343,10 @@ pub async fn delete_agent_group(
     if work::stats::is_held_for(&*tx, *id).await? {
         return Err(Problem::new(Code::InUse, "work items are held for this group: transfer them first"));
     }
+    let queues = work::stats::served_by(&*tx, *id).await?;
+    if !queues.is_empty() {
+        return Err(Problem::new(Code::InUse, format!("the group serves queues: {}", queues.join(", "))));
+    }
     row.delete(&*tx).await?;
     events::append(&tx, now, vec![NewEvent::new("agent_group.deleted", id.uuid(), &serde_json::json!({}))])
         .await?;

@@ -124,14 +124,15 @@ async fn refuse_stale(
 ) -> Result<(), Problem> {
     let last = item.last_message_id;
     let Some(expected) = wanted.expected.filter(|expected| *expected != last) else { return Ok(()) };
+    let found = message::Entity::find_by_id(expected)
+        .filter(message::Column::ConversationId.eq(item.conversation_id))
+        .count(db)
+        .await?;
+    if found == 0 {
+        return Err(Problem::unknown_reference("/expected_last_message_id", "message in the conversation"));
+    }
     // Ids are in the order of time.
-    let newer = expected > last
-        && message::Entity::find_by_id(expected)
-            .filter(message::Column::ConversationId.eq(item.conversation_id))
-            .count(db)
-            .await?
-            > 0;
-    if newer {
+    if expected > last {
         return Ok(());
     }
     let detail = format!("the customer's newest message is {last}: read it first");

@@ -8,7 +8,11 @@ use utoipa::OpenApi;
 use utoipa_actix_web::AppExt;
 
 use super::told;
-use crate::{access::matrix::Access, agents::api::AgentSettingsCreate, http::problem::ProblemBody};
+use crate::{
+    access::matrix::Access,
+    agents::api::AgentSettingsCreate,
+    http::{contract::all_is_optional, problem::ProblemBody},
+};
 
 /// POSTs that take no `Idempotency-Key`: a repeat finds the state that it wants, or does no harm.
 const WITHOUT_KEY: &[&str] = &[
@@ -103,6 +107,7 @@ pub(super) fn whole() -> anyhow::Result<Value> {
             complete(path, method, operation)?;
         }
     }
+    let_bodies_be_left_out(&mut document);
     Ok(document)
 }
 
@@ -154,9 +159,9 @@ fn complete(path: &str, method: &str, operation: &mut Value) -> anyhow::Result<(
             add_header(
                 operation,
                 "If-Match",
-                "The ETag that the change is based on; 412 when the resource has another one now.",
+                "The ETag that the change is based on, with its quotes; 412 when the resource has another one now.",
                 200,
-                "^[\\x21-\\x7e]([\\x20-\\x7e]*[\\x21-\\x7e])?$",
+                "^(\\*|(W/)?\"[\\x20-\\x7e]*\")$",
             );
         }
         _ => {}
@@ -184,6 +189,24 @@ fn add_header(operation: &mut Value, name: &str, description: &str, max_length: 
     match operation["parameters"].as_array_mut() {
         Some(parameters) => parameters.push(header),
         None => operation["parameters"] = json!([header]),
+    }
+}
+
+/// A POST whose body has only optional members may come without one.
+fn let_bodies_be_left_out(document: &mut Value) {
+    let schemas = document["components"]["schemas"].as_object();
+    let optional: BTreeSet<String> = schemas
+        .into_iter()
+        .flatten()
+        .filter(|(_, schema)| all_is_optional(schema))
+        .map(|(name, _)| format!("#/components/schemas/{name}"))
+        .collect();
+    for item in document["paths"].as_object_mut().into_iter().flat_map(|paths| paths.values_mut()) {
+        let Some(body) = item.get_mut("post").and_then(|post| post.get_mut("requestBody")) else { continue };
+        let schema = body["content"]["application/json"]["schema"]["$ref"].as_str();
+        if schema.is_some_and(|schema| optional.contains(schema)) {
+            body["required"] = false.into();
+        }
     }
 }
 

@@ -5,11 +5,12 @@ use std::{future::Future, marker::PhantomData, pin::Pin, sync::Arc};
 use actix_web::{
     FromRequest, HttpMessage, HttpRequest,
     dev::Payload,
+    http::{Method, header},
     web::{self, BytesMut},
 };
 use futures::StreamExt;
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
@@ -85,8 +86,15 @@ impl<T: DeserializeOwned + ToSchema + 'static> FromRequest for Body<T> {
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let (request, payload) = (request.clone(), payload.take());
         Box::pin(async move {
-            let value = json(&request, payload, &["application/json"]).await?;
-            let contract = contract(&request)?;
+            let (contract, types) = (contract(&request)?, ["application/json"]);
+            let unnamed = !request.headers().contains_key(header::CONTENT_TYPE);
+            if unnamed && request.method() == Method::POST && contract.may_be_left_out(&T::name()) {
+                if !collect(&request, payload).await?.is_empty() {
+                    return Err(unsupported(&types));
+                }
+                return Ok(Self(read(&contract, Value::Object(Map::new()))?));
+            }
+            let value = json(&request, payload, &types).await?;
             Ok(Self(read(&contract, value)?))
         })
     }
@@ -114,10 +122,14 @@ fn contract(request: &HttpRequest) -> Result<Arc<Contract>, Problem> {
     contract.map(|data| Arc::clone(data)).ok_or_else(|| Problem::internal("the contract is not mounted"))
 }
 
+fn unsupported(types: &[&str]) -> Problem {
+    Problem::new(Code::UnsupportedMediaType, format!("send {}", types.join(" or ")))
+}
+
 async fn json(request: &HttpRequest, payload: Payload, types: &[&str]) -> Result<Value, Problem> {
     let given = request.content_type();
     if !types.contains(&given.to_ascii_lowercase().as_str()) {
-        return Err(Problem::new(Code::UnsupportedMediaType, format!("send {}", types.join(" or "))));
+        return Err(unsupported(types));
     }
     let bytes = collect(request, payload).await?;
     let value: Value = serde_json::from_slice(&bytes)

@@ -67,6 +67,11 @@ impl Contract {
         self.components["schemas"].get(name).is_some()
     }
 
+    /// Whether `{}` stands for a body of this schema that was left out.
+    pub fn may_be_left_out(&self, schema: &str) -> bool {
+        all_is_optional(&self.components["schemas"][schema])
+    }
+
     /// Holds a body against the named schema.
     ///
     /// # Errors
@@ -121,7 +126,11 @@ impl Contract {
                 let cache_key = format!("{}#{name}", operation.id);
                 let errors = self.errors(&cache_key, schema, &coerce(schema, text))?;
                 if let Some(first) = errors.first() {
-                    return Err(Problem::new(Code::InvalidHeader, format!("{name}: {}", first.detail)));
+                    let detail = match name.as_str() {
+                        "If-Match" => "an ETag has quotes, as in \"3\"",
+                        _ => first.detail.as_str(),
+                    };
+                    return Err(Problem::new(Code::InvalidHeader, format!("{name}: {detail}")));
                 }
             }
         }
@@ -154,6 +163,13 @@ impl Contract {
         validators.insert(cache_key.to_owned(), Arc::clone(&made));
         Ok(made)
     }
+}
+
+/// Whether a schema is that of an object of which nothing has to be given.
+pub fn all_is_optional(schema: &Value) -> bool {
+    let none_required = schema["required"].as_array().is_none_or(Vec::is_empty);
+    let one_form = ["oneOf", "anyOf", "allOf"].iter().all(|kind| schema.get(kind).is_none());
+    schema["type"] == "object" && none_required && one_form
 }
 
 impl Operation {

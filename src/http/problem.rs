@@ -173,6 +173,7 @@ impl Problem {
     /// 422 with all the errors found.
     pub fn validation(errors: Vec<FieldError>) -> Self {
         let detail = match errors.as_slice() {
+            [one] if one.pointer.is_empty() => one.detail.clone(),
             [one] => format!("{}: {}", one.pointer, one.detail),
             many => format!("the body has {} errors", many.len()),
         };

@@ -61,7 +61,7 @@ pub async fn release(
 /// Gives the item to a queue, an agent or a group.
 ///
 /// # Errors
-/// Those of [`require`]; `unknown_reference`, `queue_closed`, `agent_not_ready` when the agent is logged off,
+/// Those of [`require`]; `validation_failed` when the agent has it already, `unknown_reference`, `queue_closed`, `agent_not_ready` when the agent is logged off,
 /// `invalid_state` when the item has no queue that could hold it for a group.
 pub async fn transfer(
     tx: &DatabaseTransaction,
@@ -79,6 +79,12 @@ pub async fn transfer(
     let locked = state::lock_agents(tx, agents).await?;
     state::note_idle(tx, holder(&seen), journal.now).await?;
     let before = prepare(tx, journal, id, caller, Action::Transfer).await?;
+    if let Destination::Agent(agent) = to
+        && before.state == WorkState::Assigned
+        && holder(&before) == Some(agent)
+    {
+        return Err(Problem::invalid("/agent_id", "same_agent", "the agent has the work item already"));
+    }
     let mut item = before.clone();
     item.last_agent_id = holder(&before).or(item.last_agent_id);
     state::end_script(&mut item);
@@ -219,7 +225,14 @@ pub async fn snooze(
     caller: &Caller,
     until: Timestamp,
 ) -> Result<work_item::Model, Problem> {
-    if until <= journal.now || until > journal.now.plus_s(366 * 24 * 3600) {
+    if until <= journal.now {
+        return Err(Problem::invalid(
+            "/until",
+            "out_of_range",
+            format!("this is in the past: it is {} now", journal.now),
+        ));
+    }
+    if until > journal.now.plus_s(366 * 24 * 3600) {
         return Err(Problem::invalid("/until", "out_of_range", "choose a time within the next year"));
     }
     free_agent(tx, id, journal.now).await?;

@@ -2,7 +2,7 @@
 
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder,
-    QuerySelect, Statement,
+    QuerySelect, QueryTrait, Statement,
 };
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -15,7 +15,7 @@ use crate::{
     agents::entity::AgentState,
     clock::Timestamp,
     id::{GroupId, QueueId, WorkItemId},
-    queues::entity::queue,
+    queues::entity::{queue, queue_group},
 };
 
 /// The service level looks back for so long.
@@ -215,4 +215,25 @@ pub async fn is_held_for(db: &impl ConnectionTrait, group: GroupId) -> Result<bo
         .one(db)
         .await?;
     Ok(open.is_some())
+}
+
+/// The names of the first few queues that a group serves, in alphabetical order: the group cannot be deleted then.
+///
+/// # Errors
+/// Whatever the database says.
+pub async fn served_by(db: &impl ConnectionTrait, group: GroupId) -> Result<Vec<String>, DbErr> {
+    let queues = queue_group::Entity::find()
+        .select_only()
+        .column(queue_group::Column::QueueId)
+        .filter(queue_group::Column::GroupId.eq(group))
+        .into_query();
+    queue::Entity::find()
+        .select_only()
+        .column(queue::Column::Name)
+        .filter(queue::Column::Id.in_subquery(queues))
+        .order_by_asc(queue::Column::Name)
+        .limit(5)
+        .into_tuple()
+        .all(db)
+        .await
 }

@@ -84,6 +84,29 @@ on_both! {
         admin.get(&format!("/v1/work-items?sort=rank&cursor={forged}")).await.problem(400, "invalid_cursor");
     }
 
+    async fn an_id_that_is_none_is_named(app) {
+        let refused = app.admin().await.get("/v1/work-items/first").await;
+        assert_eq!(refused.body["detail"], "id: not a UUID");
+        refused.problem(400, "invalid_parameter");
+    }
+
+    async fn a_body_of_which_nothing_has_to_be_given_may_be_left_out(app) {
+        let floor = Floor(&app);
+        let group = floor.group(|_| {}).await;
+        let queue = floor.queue(&[group.id], |_| {}).await;
+        let account = floor.account(Some(queue.id), None).await;
+        let anna = floor.agent("anna", &[group.id]).await.client;
+        let item = floor.item(&account, "hello").await;
+        let complete = format!("/v1/work-items/{}/complete", item.id);
+        anna.send(anna.request(Method::POST, "/v1/work-items/claim")).await.ok();
+        let unnamed = anna.request(Method::POST, &complete).body("outcome_code=resolved");
+        anna.send(unnamed).await.problem(415, "unsupported_media_type");
+        let snooze = format!("/v1/work-items/{}/snooze", item.id);
+        anna.send(anna.request(Method::POST, &snooze)).await.problem(415, "unsupported_media_type");
+        anna.send(anna.request(Method::POST, &complete)).await.ok();
+        assert_eq!(floor.reload(&item).await.state, WorkState::Completed);
+    }
+
     async fn an_agents_state_is_changed_only_where_its_etag_fits(app) {
         let floor = Floor(&app);
         let anna = floor.agent("anna", &[]).await;
@@ -94,6 +117,9 @@ on_both! {
         let changed = set("\"1\"", "not_ready").await;
         assert_eq!((changed.status, changed.header("etag")), (200, "\"2\""));
         set("\"1\"", "ready").await.problem(412, "precondition_failed");
+        let bare = set("2", "ready").await;
+        assert_eq!(bare.body["detail"], "If-Match: an ETag has quotes, as in \"3\"");
+        bare.problem(400, "invalid_header");
         assert_eq!(anna.client.get("/v1/agents/me").await.ok()["state"], "not_ready");
     }
 }

@@ -45,7 +45,9 @@ on_both! {
         let queue = supervisor.post("/v1/queues", json!({ "name": "Sales", "agent_group_ids": [id(&group)] })).await.ok();
         assert_eq!((&queue["state"], &queue["distribution"]), (&json!("open"), &json!("longest_idle")));
         assert_eq!(supervisor.get(&format!("/v1/queues/{}", id(&queue))).await.ok()["agent_group_ids"], json!([id(&group)]));
-        supervisor.delete(&format!("/v1/agent-groups/{}", id(&group))).await.problem(409, "in_use");
+        let refused = supervisor.delete(&format!("/v1/agent-groups/{}", id(&group))).await;
+        assert_eq!(refused.body["detail"], "the group serves queues: Sales");
+        refused.problem(409, "in_use");
         let path = format!("/v1/queues/{}", id(&queue));
         let changed = supervisor.patch(&path, json!({ "agent_group_ids": [], "aging_s": 600, "state": "draining" })).await.ok();
         assert_eq!((&changed["aging_s"], &changed["agent_group_ids"]), (&json!(600), &json!([])));

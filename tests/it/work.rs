@@ -407,7 +407,9 @@ on_both! {
         for by_message in [false, true] {
             anna.client.post(&format!("{path}/claim"), json!({})).await.ok();
             let past = json!({ "until": floor.now() });
-            anna.client.post(&format!("{path}/snooze"), past).await.problem(422, "validation_failed");
+            let refused = anna.client.post(&format!("{path}/snooze"), past).await;
+            assert!(refused.body["detail"].as_str().unwrap().contains("in the past"), "{}", refused.body);
+            refused.problem(422, "validation_failed");
             let until = if by_message { floor.now().plus_s(600) } else { until };
             let snoozed = anna.client.post(&format!("{path}/snooze"), json!({ "until": until })).await.ok();
             assert_eq!(snoozed["state"], "waiting");
@@ -494,7 +496,12 @@ on_both! {
         anna.client.post(&transfer, json!({ "queue_id": second.id })).await.problem(409, "not_assigned");
         anna.client.post("/v1/work-items/claim", json!({})).await.ok();
         let both = json!({ "queue_id": second.id, "group_id": group.id });
-        anna.client.post(&transfer, both).await.problem(422, "validation_failed");
+        let refused = anna.client.post(&transfer, both).await;
+        assert_eq!(refused.body["detail"], "name one of queue_id, agent_id and group_id");
+        refused.problem(422, "validation_failed");
+        let to_oneself = anna.client.post(&transfer, json!({ "agent_id": anna.id })).await;
+        assert_eq!(to_oneself.body["errors"][0]["pointer"], "/agent_id");
+        to_oneself.problem(422, "validation_failed");
         anna.client.post(&transfer, json!({ "queue_id": closed.id })).await.problem(409, "queue_closed");
         anna.client.post(&transfer, json!({ "queue_id": item.id })).await.problem(422, "unknown_reference");
         anna.client.post(&transfer, json!({ "agent_id": item.id })).await.problem(422, "unknown_reference");

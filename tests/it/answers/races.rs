@@ -105,7 +105,11 @@ on_both! {
         }
         let elsewhere = MAIL.replace("c1@", "d1@").replace("anna@", "dora@");
         let elsewhere = push(&desk.admin, desk.account.id, elsewhere).await.ok();
-        answer("reply", &elsewhere["message"]["id"]).await.problem(409, "conversation_changed");
+        for foreign in [&elsewhere["message"]["id"], &json!(uuid::Uuid::now_v7())] {
+            let refused = answer("reply", foreign).await;
+            assert_eq!(refused.body["errors"][0]["pointer"], "/expected_last_message_id");
+            refused.problem(422, "unknown_reference");
+        }
         answer("reply", &again["message"]["id"]).await.ok();
     }
 }
