@@ -106,6 +106,8 @@ pub fn serve(
             .app_data(limit)
             .app_data(parameters)
             // Before the scope `/v1`, which would answer 404 for the document's path below it.
+            .service(web::redirect("/", "/swagger-ui/"))
+            .service(web::redirect("/swagger-ui", "/swagger-ui/"))
             .service(swagger)
             .into_utoipa_app()
             .configure(mount)

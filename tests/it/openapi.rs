@@ -31,6 +31,10 @@ on_both! {
         assert!(anybody.get("/v1/openapi.json").await.ok() == api::document().unwrap());
         let page = anybody.request(reqwest::Method::GET, "/swagger-ui/").send().await.unwrap();
         assert_eq!(page.status(), 200);
+        for short in ["/", "/swagger-ui"] {
+            let led_to = anybody.request(reqwest::Method::GET, short).send().await.unwrap();
+            assert_eq!((led_to.status().as_u16(), led_to.url().path()), (200, "/swagger-ui/"), "{short}");
+        }
     }
 }
 
