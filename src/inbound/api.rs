@@ -64,6 +64,7 @@ impl FromRequest for RawBody {
 ///
 /// The message takes the same way as one that was fetched over IMAP: it is stored byte for byte, parsed, put into its
 /// conversation and routed. A message that cannot be parsed is kept as `unparsed` and becomes work all the same.
+/// A message that is pushed again is taken in again: only the same `Idempotency-Key` says that it is a repeat.
 #[utoipa::path(tag = "accounts", params(("id" = AccountId, Path)),
     request_body(content = MailSource, content_type = "message/rfc822",
         example = "From: Anna <anna@example.org>\r\nTo: support@example.com\r\nSubject: Where is my order?\r\n\r\nIt was due on Monday.\r\n"),

@@ -58,15 +58,17 @@ impl<'a> Welcome<'a> {
              agents         {agents}\n  \
              password       {PASSWORD}   (for all of them)\n\n\
              What to try first, as anna:\n  \
-             GET  /v1/offers                            mail that waits for her\n  \
-             POST /v1/offers/{{id}}/accept                take it\n  \
-             GET  /v1/work-items/{{id}}                   read what it is about\n  \
-             POST /v1/work-items/{{id}}/reply             answer it\n  \
-             POST /v1/work-items/{{id}}/complete          done\n\
+             GET  /v1/offers                            mail that waits for her: an `id` and a `work_item_id`\n  \
+             POST /v1/offers/{{id}}/accept                take it (no body)\n  \
+             GET  /v1/work-items/{{work_item_id}}         who writes, and the `last_message_id`\n  \
+             GET  /v1/messages/{{last_message_id}}        the text\n  \
+             POST /v1/work-items/{{work_item_id}}/reply   {{ \"expected_last_message_id\": \"{{last_message_id}}\", \"text\": \"…\" }}\n  \
+             POST /v1/work-items/{{work_item_id}}/complete  {{}}\n\
              And as admin:\n  \
              GET  /v1/outgoing-server/captured          what would have been sent\n  \
-             POST /v1/accounts/{{id}}/messages            a customer writes\n  \
-             POST /v1/sandbox/clock/advance             let time pass\n\n\
+             GET  /v1/accounts                          the `id` of the account\n  \
+             POST /v1/accounts/{{id}}/messages            a customer writes: the mail as message/rfc822\n  \
+             POST /v1/sandbox/clock/advance             let time pass: {{ \"seconds\": 3600 }}\n\n\
              Nothing leaves this machine, and everything is gone when you press Ctrl-C.",
             swagger = self.swagger_url,
             agents = agents.join(", "),
