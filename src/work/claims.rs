@@ -9,7 +9,10 @@ use super::{
     entity::work_item,
     journal::Journal,
 };
-use crate::{app::App, http::Problem};
+use crate::{
+    app::App,
+    http::{Code, Problem},
+};
 
 /// How many claims one transaction serves.
 const BATCH: usize = 64;
@@ -44,7 +47,8 @@ impl Claims {
                 Ok(())
             });
         }
-        answer.await.unwrap_or_else(|_| Err(Problem::internal("the service stops")))
+        let stops = |_| Err(Problem::new(Code::Unavailable, "the service stops").retry_after(5));
+        answer.await.unwrap_or_else(stops)
     }
 
     /// Adds a claim; true when nobody serves.
