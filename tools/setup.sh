@@ -99,7 +99,7 @@ install_node_tools() {
 install_python_tools() {
     local stamp=.venv/.postroom-stamp wanted
     wanted=$(cat tools/requirements.txt tools/constraints.txt | sha256sum)
-    if stamp_is $stamp "$wanted" && .venv/bin/python -c '' 2>/dev/null; then
+    if stamp_is $stamp "$wanted" && .venv/bin/st --version >/dev/null 2>&1; then
         say 'Python tools: all there'
         return
     fi

@@ -161,7 +161,7 @@ fn complete(path: &str, method: &str, operation: &mut Value) -> anyhow::Result<(
                 "If-Match",
                 "The ETag that the change is based on, with its quotes; 412 when the resource has another one now.",
                 200,
-                "^(\\*|(W/)?\"[\\x20-\\x7e]*\")$",
+                "^[\\x21-\\x7e]([\\x20-\\x7e]*[\\x21-\\x7e])?$",
             );
         }
         _ => {}

@@ -126,11 +126,7 @@ impl Contract {
                 let cache_key = format!("{}#{name}", operation.id);
                 let errors = self.errors(&cache_key, schema, &coerce(schema, text))?;
                 if let Some(first) = errors.first() {
-                    let detail = match name.as_str() {
-                        "If-Match" => "an ETag has quotes, as in \"3\"",
-                        _ => first.detail.as_str(),
-                    };
-                    return Err(Problem::new(Code::InvalidHeader, format!("{name}: {detail}")));
+                    return Err(Problem::new(Code::InvalidHeader, format!("{name}: {}", first.detail)));
                 }
             }
         }

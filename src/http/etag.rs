@@ -24,7 +24,10 @@ impl IfMatch {
         let current = etag(version);
         match &self.0 {
             Some(tags) if !tags.contains(&current) => {
-                Err(Problem::new(Code::PreconditionFailed, format!("the current ETag is {current}")))
+                let bare = tags.iter().any(|tag| !tag.ends_with('"'));
+                let hint = if bare { "; an ETag has quotes, which belong to it" } else { "" };
+                let detail = format!("the current ETag is {current}{hint}");
+                Err(Problem::new(Code::PreconditionFailed, detail))
             }
             _ => Ok(()),
         }

@@ -118,8 +118,8 @@ on_both! {
         assert_eq!((changed.status, changed.header("etag")), (200, "\"2\""));
         set("\"1\"", "ready").await.problem(412, "precondition_failed");
         let bare = set("2", "ready").await;
-        assert_eq!(bare.body["detail"], "If-Match: an ETag has quotes, as in \"3\"");
-        bare.problem(400, "invalid_header");
+        assert_eq!(bare.body["detail"], "the current ETag is \"2\"; an ETag has quotes, which belong to it");
+        bare.problem(412, "precondition_failed");
         assert_eq!(anna.client.get("/v1/agents/me").await.ok()["state"], "not_ready");
     }
 }
