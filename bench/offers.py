@@ -10,6 +10,7 @@ import os
 import re
 import statistics
 import time
+import uuid
 
 from service import Postroom
 
@@ -46,7 +47,8 @@ class Lane:
     """An account with its own queue and agent: one mail under way at a time."""
 
     def __init__(self, service, root, number):
-        self.address = f"lane{number}@centre.test"
+        # Nobody's mailbox of an earlier run.
+        self.address = f"{uuid.uuid4().hex}@centre.test"
         name = f"agent{number}"
         agent = root.agent(name)
         group = root.post("/v1/agent-groups", {"name": name, "member_ids": [agent]})["id"]
