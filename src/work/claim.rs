@@ -275,6 +275,8 @@ impl<'a> Batch<'a> {
         for lane in reached {
             let Reached { queue, key, .. } = &self.reach.lanes[lane];
             let mut head = waiting::head(*queue, key).limit(open.len() as u64);
+            // They are ours and still wait, so that nothing else keeps them from being given away twice.
+            head = head.filter(work_item::Column::Id.is_not_in(self.picked.keys().copied()));
             if let Some(only) = only {
                 head = head.filter(work_item::Column::Channel.eq(only));
             }

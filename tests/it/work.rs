@@ -1,15 +1,18 @@
 //! Work items and offers: every way through their states, by the API and by the workers' steps.
 
 use postroom::{
+    accounts::entity::Channel,
     agents::entity::{AgentState, MissedOfferAction},
     conversations::entity::{Classification, ConversationState, conversation, message},
     queues::entity::{Distribution, QueueState},
     work::{
         self,
+        claim::{Claim, Reach, next_of_each},
         entity::{OfferState, WorkState, work_item},
+        journal::Journal,
     },
 };
-use sea_orm::EntityTrait;
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, sea_query::Expr};
 use serde_json::json;
 
 use crate::{
@@ -222,6 +225,32 @@ on_both! {
             let mine = app.supervisor().await.get(&format!("/v1/work-items?agent_id={}", desk.id)).await.ok();
             assert!(mine["items"].as_array().unwrap().len() <= 2);
         }
+        floor.check().await;
+    }
+
+    async fn claims_of_agents_with_room_on_different_channels_never_share_an_item(app) {
+        let app = still(&app).await;
+        let floor = Floor(&app);
+        let group = floor.group(|_| {}).await;
+        let queue = floor.queue(&[group.id], |queue| queue.distribution = Distribution::Manual).await;
+        let account = floor.account(Some(queue.id), None).await;
+        let (anna, ben) = (floor.agent("anna", &[group.id]).await, floor.agent("ben", &[group.id]).await);
+        floor.set_agent(ben.id, |agent| agent.capacity_sms = Some(0)).await;
+        let (first, text, second) =
+            (floor.item(&account, "1").await, floor.item(&account, "text").await, floor.item(&account, "2").await);
+        let tx = app.app.db.begin().await.unwrap();
+        let as_text = work_item::Entity::update_many().filter(work_item::Column::Id.eq(text.id));
+        as_text.col_expr(work_item::Column::Channel, Expr::value(Channel::Sms)).exec(&*tx).await.unwrap();
+        tx.commit().await.unwrap();
+        let claims = [anna.id, ben.id].map(|agent| Claim { agent, queue: None });
+        let reach = Reach::of(app.app.db.read(), &claims).await.unwrap();
+        let tx = app.app.db.begin().await.unwrap();
+        let mut journal = Journal::new(floor.now());
+        let given = next_of_each(&tx, &mut journal, &reach, &claims).await.unwrap();
+        journal.write(&tx).await.unwrap();
+        tx.commit().await.unwrap();
+        let given: Vec<_> = given.into_iter().map(|item| item.unwrap().id).collect();
+        assert_eq!(given, [first.id, second.id]);
         floor.check().await;
     }
 
