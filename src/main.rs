@@ -63,10 +63,6 @@ enum Command {
     },
 }
 
-/// The system's allocator is slow where rows are made on one thread and dropped on another, as everything here is.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match run(arguments) {
