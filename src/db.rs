@@ -157,8 +157,6 @@ async fn sqlite(
         if read_only {
             return sqlite.pragma("query_only", "on");
         }
-        // 40 MB of log before it is copied into the file: a full mailbox would be copied after every batch otherwise.
-        let sqlite = sqlite.pragma("wal_autocheckpoint", "10000");
         sqlite.journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full)
     });
     Database::connect(options).await
