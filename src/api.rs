@@ -21,7 +21,10 @@ use uuid::Uuid;
 pub use document::document;
 
 use crate::{
-    access::{self, guard::guard},
+    access::{
+        self,
+        guard::{guard, only_admitted},
+    },
     accounts, agents, answers,
     app::App,
     classes, conversations, delivery, events,
@@ -32,42 +35,44 @@ use crate::{
         observe::observe,
         problem::{Code, Problem},
     },
-    inbound, outgoing, queues, sandbox, scripts, service, templates, work,
+    inbound, outgoing, queues, sandbox, scripts, service, telemetry, templates, work,
 };
 
 /// How long an idle connection is kept: longer than proxies and load balancers keep theirs (a minute, mostly), so that none of
 /// them sends a request into a connection that is being closed.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
-/// Adds every operation of every feature.
+/// Adds every operation of every feature, behind the guard's second lock.
 fn mount(config: &mut ServiceConfig<'_>) {
-    config.configure(service::api::mount_root).service(scope::scope("/v1").configure(
-        |v1: &mut ServiceConfig<'_>| {
-            v1.configure(service::api::mount)
-                .configure(access::api::mount)
-                .configure(accounts::api::mount)
-                .configure(classes::api::mount)
-                .configure(events::api::mount)
-                .configure(agents::api::mount)
-                .configure(agents::groups::mount)
-                .configure(agents::skills::mount)
-                .configure(queues::api::mount)
-                .configure(scripts::api::mount)
-                .configure(templates::api::mount)
-                .configure(outgoing::api::mount)
-                .configure(delivery::api::mount)
-                .configure(conversations::notes::mount)
-                .configure(answers::api::mount)
-                .configure(answers::drafts::mount)
-                .configure(answers::uploads::mount)
-                .configure(inbound::api::mount)
-                .configure(conversations::api::mount)
-                .configure(conversations::messages::mount)
-                .configure(conversations::source::mount)
-                .configure(work::api::mount)
-                .configure(sandbox::clock::mount);
-        },
-    ));
+    config.service(scope::scope("").wrap(from_fn(only_admitted)).configure(|all: &mut ServiceConfig<'_>| {
+        all.configure(service::api::mount_root).service(scope::scope("/v1").configure(mount_v1));
+    }));
+}
+
+fn mount_v1(v1: &mut ServiceConfig<'_>) {
+    v1.configure(service::api::mount)
+        .configure(access::api::mount)
+        .configure(accounts::api::mount)
+        .configure(classes::api::mount)
+        .configure(events::api::mount)
+        .configure(agents::api::mount)
+        .configure(agents::groups::mount)
+        .configure(agents::skills::mount)
+        .configure(queues::api::mount)
+        .configure(scripts::api::mount)
+        .configure(templates::api::mount)
+        .configure(outgoing::api::mount)
+        .configure(delivery::api::mount)
+        .configure(conversations::notes::mount)
+        .configure(answers::api::mount)
+        .configure(answers::drafts::mount)
+        .configure(answers::uploads::mount)
+        .configure(inbound::api::mount)
+        .configure(conversations::api::mount)
+        .configure(conversations::messages::mount)
+        .configure(conversations::source::mount)
+        .configure(work::api::mount)
+        .configure(sandbox::clock::mount);
 }
 
 /// Starts the HTTP server; it stops when the application does.
@@ -80,7 +85,7 @@ pub fn serve(
     metrics: PrometheusHandle,
 ) -> anyhow::Result<Server> {
     let document = document()?;
-    let contract = Data::new(Contract::new(&document::whole()?));
+    let contract = Data::new(Contract::new(&document::whole()?)?);
     let (app_data, running, metrics) =
         (Data::new(app.clone()), Data::new(Running::default()), Data::new(metrics));
     let sealer = Data::new(app.sealer.clone());
@@ -151,9 +156,11 @@ pub async fn run(
     metrics: PrometheusHandle,
 ) -> anyhow::Result<ExitCode> {
     let address = format!("http://{}", listener.local_addr()?);
+    let folding = telemetry::fold_metrics(metrics.clone(), app.shutdown.clone());
     let server = serve(&app, listener, metrics)?;
     let handle = server.handle();
     app.start();
+    app.tasks.spawn("metrics", folding);
     let stopping = app.clone();
     app.tasks.spawn("signals", async move { watch_signals(&stopping).await });
     let serving = actix_web::rt::spawn(server);

@@ -1,15 +1,21 @@
 //! Logs and metrics. Neither holds addresses, subjects or secrets in clear.
 
-use std::io::IsTerminal;
+use std::{io::IsTerminal, time::Duration};
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{Log, LogFormat};
+use crate::{
+    config::{Log, LogFormat},
+    shutdown::Shutdown,
+};
 
 /// Buckets in seconds, from a fast read to a slow relay.
 const SECONDS: &[f64] =
     &[0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+/// How often measured values are folded into the buckets.
+const FOLD: Duration = Duration::from_secs(5);
 
 /// Starts logging to standard error.
 ///
@@ -41,4 +47,16 @@ pub fn start_metrics() -> anyhow::Result<PrometheusHandle> {
         PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".into()), SECONDS)?;
     let started = builder.install_recorder()?;
     Ok(handle.insert(started).clone())
+}
+
+/// Folds what was measured into the buckets every few seconds until the soft stop: histograms keep every single value until
+/// then, and nobody has to ask for `/metrics`.
+///
+/// # Errors
+/// None; the type is that of tasks.
+pub async fn fold_metrics(metrics: PrometheusHandle, shutdown: Shutdown) -> anyhow::Result<()> {
+    while tokio::time::timeout(FOLD, shutdown.stopping()).await.is_err() {
+        metrics.run_upkeep();
+    }
+    Ok(())
 }

@@ -19,6 +19,7 @@ use crate::{
     app::App,
     http::{
         contract::Contract,
+        observe::route,
         problem::{Code, Problem},
     },
 };
@@ -45,13 +46,36 @@ pub async fn guard(
         (_, refusal) => refusal,
     };
     let response = match refusal {
-        None => next.call(request).await?.map_into_boxed_body(),
+        None => {
+            if operation.is_some() {
+                request.extensions_mut().insert(Admitted);
+            }
+            next.call(request).await?.map_into_boxed_body()
+        }
         Some(problem) => refuse(request, problem),
     };
     if let (Some(Operation { id, access, .. }), Some(app)) = (&operation, app_of(response.request())) {
         audit::note_answer(app, id, *access, &response).await;
     }
     Ok(response)
+}
+
+/// The guard let the request through.
+struct Admitted;
+
+/// The second lock: whatever of the API a request is routed to, it gets there only if the guard let it through. Without it,
+/// a path that the guard took for none of the API's and the router for one would be open to everybody.
+///
+/// # Errors
+/// None of its own: it answers 404.
+pub async fn only_admitted(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    if request.extensions().get::<Admitted>().is_some() {
+        return Ok(next.call(request).await?.map_into_boxed_body());
+    }
+    Ok(request.error_response(Problem::new(Code::RouteNotFound, "there is no such path")))
 }
 
 /// The operation of a request, and who may call it.
@@ -73,13 +97,13 @@ fn refuse(request: ServiceRequest, problem: Problem) -> ServiceResponse<BoxBody>
 /// The methods of the request's path, as an `Allow` header lists them; empty when the path is not of the API.
 fn allowed_methods(request: &ServiceRequest) -> String {
     let contract = request.app_data::<web::Data<Contract>>();
-    let methods = contract.zip(request.match_pattern()).map(|(contract, pattern)| contract.methods(&pattern));
+    let methods = contract.zip(route(request)).map(|(contract, pattern)| contract.methods(&pattern));
     methods.unwrap_or_default().join(", ")
 }
 
 /// None when the path is not of the API: the router answers 404 or serves Swagger UI.
 fn operation_of(request: &ServiceRequest) -> Result<Option<Operation>, Problem> {
-    let Some(pattern) = request.match_pattern() else { return Ok(None) };
+    let Some(pattern) = route(request) else { return Ok(None) };
     let Some(operation) = contract(request)?.operation(request.method(), &pattern) else {
         let allowed = allowed_methods(request);
         if allowed.is_empty() {

@@ -27,39 +27,54 @@ pub struct Operation {
 #[derive(Debug)]
 pub struct Contract {
     components: Value,
-    operations: HashMap<(Method, String), Operation>,
+    /// By path and method.
+    operations: HashMap<String, HashMap<Method, Operation>>,
+    routes: matchit::Router<String>,
     validators: Mutex<HashMap<String, Arc<Validator>>>,
 }
 
 impl Contract {
     /// Prepares a document (OpenAPI 3.1, so its schemas are JSON Schema 2020-12).
-    pub fn new(document: &Value) -> Self {
-        let mut operations = HashMap::new();
+    ///
+    /// # Errors
+    /// When two of its paths cannot be told apart.
+    pub fn new(document: &Value) -> Result<Self, matchit::InsertError> {
+        let mut operations: HashMap<String, HashMap<Method, Operation>> = HashMap::new();
         for (path, item) in document["paths"].as_object().into_iter().flatten() {
             for (method, operation) in item.as_object().into_iter().flatten() {
                 let Ok(method) = Method::from_bytes(method.to_ascii_uppercase().as_bytes()) else { continue };
-                operations.insert((method, path.clone()), Operation::read(operation));
+                operations.entry(path.clone()).or_default().insert(method, Operation::read(operation));
             }
         }
-        Self { components: document["components"].clone(), operations, validators: Mutex::default() }
+        let mut routes = matchit::Router::new();
+        for path in operations.keys() {
+            routes.insert(path, path.clone())?;
+        }
+        let components = document["components"].clone();
+        Ok(Self { components, operations, routes, validators: Mutex::default() })
+    }
+
+    /// The path of the document that a request's path, as it is routed (without escapes), means.
+    pub fn pattern(&self, path: &str) -> Option<&str> {
+        self.routes.at(path).ok().map(|found| found.value.as_str())
     }
 
     /// The operation behind a method and a route pattern.
     pub fn operation(&self, method: &Method, pattern: &str) -> Option<&Operation> {
-        self.operations.get(&(method.clone(), pattern.to_owned()))
+        self.operations.get(pattern)?.get(method)
     }
 
     /// The methods that a path supports, in alphabetical order; none when it is not a path of the document.
     pub fn methods(&self, pattern: &str) -> Vec<&str> {
-        let of_path = self.operations.keys().filter(|(_, path)| path == pattern);
-        let mut methods: Vec<_> = of_path.map(|(method, _)| method.as_str()).collect();
+        let of_path = self.operations.get(pattern).into_iter().flat_map(HashMap::keys);
+        let mut methods: Vec<_> = of_path.map(Method::as_str).collect();
         methods.sort_unstable();
         methods
     }
 
     /// All `operationId`s.
     pub fn operation_ids(&self) -> impl Iterator<Item = &str> {
-        self.operations.values().map(|operation| operation.id.as_str())
+        self.operations.values().flat_map(HashMap::values).map(|operation| operation.id.as_str())
     }
 
     /// Whether the document has a schema of this name.
@@ -282,6 +297,7 @@ mod tests {
                 "type": "object", "required": ["name"], "additionalProperties": false,
                 "properties": { "name": { "type": "string", "minLength": 1 }, "size": { "type": "integer" } } } } }
         }))
+        .unwrap()
     }
 
     #[test]
@@ -298,7 +314,8 @@ mod tests {
         let header = json!({ "in": "header", "name": "If-Match", "schema": { "type": "string", "pattern": "^[!-~]+$" } });
         let contract = Contract::new(
             &json!({ "paths": { "/a": { "put": { "operationId": "put_a", "parameters": [header] } } } }),
-        );
+        )
+        .unwrap();
         let operation = contract.operation(&Method::PUT, "/a").unwrap();
         let check = |name: &'static str, value: &'static [u8]| {
             let headers = [(HeaderName::from_static(name), HeaderValue::from_bytes(value).unwrap())];
@@ -307,6 +324,23 @@ mod tests {
         assert!(check("if-match", b"\"1\"").is_ok() && check("x-other", b"").is_ok());
         for wrong in [&b""[..], b"a b", b"\xff"] {
             assert_eq!(check("if-match", wrong).unwrap_err().code, Code::InvalidHeader);
+        }
+    }
+
+    #[test]
+    fn a_path_means_the_one_of_the_document_that_fits_best() {
+        let paths = ["/v1/items", "/v1/items/claim", "/v1/items/{id}", "/v1/items/{id}/claim"];
+        let operations = paths.map(|path| (path.to_owned(), json!({ "get": { "operationId": path } })));
+        let contract = Contract::new(&json!({ "paths": serde_json::Map::from_iter(operations) })).unwrap();
+        for (path, wanted) in [
+            ("/v1/items", Some("/v1/items")),
+            ("/v1/items/claim", Some("/v1/items/claim")),
+            ("/v1/items/7", Some("/v1/items/{id}")),
+            ("/v1/items/7/claim", Some("/v1/items/{id}/claim")),
+            ("/v1/items/", None),
+            ("/v1/other", None),
+        ] {
+            assert_eq!(contract.pattern(path), wanted, "{path}");
         }
     }
 

@@ -8,10 +8,14 @@ use actix_web::{
     dev::{ServiceRequest, ServiceResponse},
     http::header::{HeaderName, HeaderValue},
     middleware::Next,
+    web,
 };
 use uuid::Uuid;
 
-use super::problem::{Code, Problem, RequestId};
+use super::{
+    contract::Contract,
+    problem::{Code, Problem, RequestId},
+};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -27,7 +31,7 @@ pub async fn observe(
     let id = request_id(&request);
     request.extensions_mut().insert(RequestId(id.clone()));
     let (method, path) = (request.method().clone(), request.path().to_owned());
-    let pattern = request.match_pattern().unwrap_or_else(|| "unmatched".into());
+    let pattern = route(&request).unwrap_or_else(|| "unmatched".into());
     let mut response = complete(next.call(request).await?, &path, &id);
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, value);
@@ -37,6 +41,12 @@ pub async fn observe(
     metrics::histogram!("postroom_http_request_seconds", &labels).record(elapsed.as_secs_f64());
     tracing::info!(%method, route = %pattern, status, ms = elapsed.as_millis(), request_id = %id, "request");
     Ok(response)
+}
+
+/// The path of the document that a request means, by the same text by which it is routed: with `%71` read as `q`.
+pub fn route(request: &ServiceRequest) -> Option<String> {
+    let contract = request.app_data::<web::Data<Contract>>()?;
+    contract.pattern(request.match_info().as_str()).map(str::to_owned)
 }
 
 /// A client may bring an id of its own; anything that could disturb a log is replaced.

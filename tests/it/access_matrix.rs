@@ -64,6 +64,18 @@ fn concrete(path: &str, operation: &Value) -> String {
     })
 }
 
+/// The path with the first letter of each of its parts written as its number: the same to a router (RFC 3986 §2.3).
+fn escaped(path: &str) -> String {
+    path.split_inclusive('/')
+        .map(|part| match part.chars().next() {
+            Some(first) if first.is_ascii_alphanumeric() => {
+                format!("%{:02X}{}", u32::from(first), &part[1..])
+            }
+            _ => part.to_owned(),
+        })
+        .collect()
+}
+
 async fn ask(client: &Client, operation: &Operation) -> Verdict {
     let mut request = client.request(operation.method.clone(), &operation.path);
     if let Some(kind) = &operation.content_type {
@@ -180,6 +192,22 @@ on_both! {
             assert!(matches!(answer.status, 403 | 404 | 409), "{} answers {}: {}", operation.id, answer.status, answer.body);
         }
         assert_eq!(things().await, before);
+    }
+
+    async fn an_escaped_path_is_the_same_operation(app) {
+        app.start_workers();
+        let (agent, _) = app.agent("anna").await;
+        for mut operation in operations() {
+            operation.path = escaped(&operation.path);
+            let (stranger, colleague) = match Access::of(&operation.id).unwrap() {
+                Access::Public => (Verdict::Passed, Verdict::Passed),
+                Access::Anyone | Access::Users => (Verdict::Unauthenticated, Verdict::Passed),
+                Access::Roles(roles, _) if roles.contains(&Role::Agent) => (Verdict::Unauthenticated, Verdict::Passed),
+                Access::Roles(..) => (Verdict::Unauthenticated, Verdict::Forbidden),
+            };
+            assert_eq!(ask(&app.anonymous(), &operation).await, stranger, "{} anonymous", operation.path);
+            assert_eq!(ask(&agent, &operation).await, colleague, "{} agent", operation.path);
+        }
     }
 
     async fn every_operation_lets_in_whom_the_matrix_names_and_nobody_else(app) {
