@@ -3,8 +3,10 @@
 use std::{ops::Deref, sync::Arc, time::Duration};
 
 use sea_orm::{
-    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
-    RuntimeErr, SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
+    ColumnTrait, ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction,
+    DbBackend, DbErr, ExprTrait, IntoSimpleExpr, RuntimeErr, SqliteTransactionMode, Statement,
+    TransactionOptions, TransactionTrait, Value,
+    sea_query::Expr,
     sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous},
 };
 use tokio::sync::Notify;
@@ -173,6 +175,27 @@ async fn postgres(settings: &config::Database) -> Result<DatabaseConnection, DbE
     Database::connect(options).await
 }
 
+/// A condition that has the value in the statement's text. A bound one is not known yet when the statement is planned, so
+/// that no index on a part of the table (`WHERE state = 'queued'`) could be chosen for good.
+pub fn literally<C: ColumnTrait>(column: C, value: impl Into<Value>) -> Expr {
+    column.into_simple_expr().eq(Expr::Constant(value.into()))
+}
+
+/// Values for an `IN` list, the last one repeated until their number is a power of two: so lists of all lengths make a few
+/// different statements only, which the database has planned before.
+pub fn in_list<T: Clone>(values: impl IntoIterator<Item = T>) -> Vec<T> {
+    let mut values: Vec<T> = values.into_iter().collect();
+    if let Some(last) = values.last().cloned() {
+        values.resize(values.len().next_power_of_two(), last);
+    }
+    values
+}
+
+/// A condition that the column has one of any number of values: [`in_list`] in short.
+pub fn among<V: Into<Value> + Clone>(column: impl ColumnTrait, values: impl IntoIterator<Item = V>) -> Expr {
+    column.is_in(in_list(values))
+}
+
 /// Whether a write may simply be tried again: PostgreSQL gave it up for a deadlock or a serialisation failure.
 pub fn is_transient(error: &DbErr) -> bool {
     let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) = error
@@ -181,4 +204,16 @@ pub fn is_transient(error: &DbErr) -> bool {
     };
     let code = error.as_database_error().and_then(|error| error.code());
     code.is_some_and(|code| code == "40P01" || code == "40001")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::in_list;
+
+    #[test]
+    fn a_list_is_filled_up_with_its_last_value() {
+        assert_eq!(in_list([1, 2, 3, 4, 5]), [1, 2, 3, 4, 5, 5, 5, 5]);
+        assert_eq!(in_list([7]), [7]);
+        assert_eq!(in_list::<u8>([]), [0_u8; 0]);
+    }
 }

@@ -65,7 +65,7 @@ CREATE TABLE messages (
     updated_at BIGINT NOT NULL
 );
 CREATE INDEX ix_messages__conversation ON messages (conversation_id, id);
-CREATE INDEX ix_messages__header ON messages (message_id_header, id);
+CREATE INDEX ix_messages__header ON messages (message_id_header, account_id, id, conversation_id);
 CREATE INDEX ix_messages__retry_of ON messages (retry_of) WHERE retry_of IS NOT NULL;
 CREATE INDEX ix_messages__state ON messages (direction, state, id);
 CREATE INDEX ix_messages__external_ref ON messages (external_ref) WHERE external_ref IS NOT NULL;

@@ -19,6 +19,7 @@ use crate::{
     access::entity::user,
     app::App,
     clock::Timestamp,
+    db::among,
     events::{self, NewEvent},
     http::{Answer, Body, Caller, Code, IfMatch, PageQuery, Patch, Path, Problem, Query, caller::Role},
     id::{GroupId, SkillId, UserId},
@@ -158,7 +159,7 @@ pub struct AgentStateChange {
 async fn show_all(db: &impl ConnectionTrait, people: Vec<user::Model>) -> Result<Vec<Agent>, DbErr> {
     let ids: Vec<UserId> = people.iter().map(|person| person.id).collect();
     let mut known = Roster::of(db, &ids).await?.agents;
-    let rows = agent::Entity::find().filter(agent::Column::Id.is_in(ids)).all(db).await?;
+    let rows = agent::Entity::find().filter(among(agent::Column::Id, ids)).all(db).await?;
     let mut rows: HashMap<_, _> = rows.into_iter().map(|row| (row.id, row)).collect();
     let shown = people.into_iter().filter_map(|person| {
         let (row, known) = (rows.remove(&person.id)?, known.remove(&person.id)?);

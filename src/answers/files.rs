@@ -12,6 +12,7 @@ use crate::{
         entity::{MessageState, upload},
         source::raw_problem,
     },
+    db::among,
     http::{Caller, Problem},
     id::UploadId,
     mail::{
@@ -37,7 +38,7 @@ pub(super) async fn check(
     let known: Vec<(UploadId, i64)> = upload::Entity::find()
         .select_only()
         .columns([upload::Column::Id, upload::Column::SizeBytes])
-        .filter(upload::Column::Id.is_in(wanted.attachment_ids.iter().copied()))
+        .filter(among(upload::Column::Id, wanted.attachment_ids.iter().copied()))
         .filter(upload::Column::OwnerId.eq(caller.id))
         .into_tuple()
         .all(db)
@@ -78,7 +79,7 @@ pub(super) async fn load(
     wanted: &Wanted,
 ) -> Result<Vec<OutgoingAttachment>, Problem> {
     let rows = upload::Entity::find()
-        .filter(upload::Column::Id.is_in(wanted.attachment_ids.iter().copied()))
+        .filter(among(upload::Column::Id, wanted.attachment_ids.iter().copied()))
         .filter(upload::Column::OwnerId.eq(caller.id));
     let mut rows = rows.all(app.db.read()).await?;
     let mut files = Vec::with_capacity(rows.len());

@@ -20,6 +20,7 @@ use crate::{
         outbound::{self, Filed, Press},
         source::raw_problem,
     },
+    db::among,
     http::{
         Answer, Caller, Code, Idempotency, Problem,
         idempotency::{Start, Work},
@@ -204,7 +205,7 @@ async fn use_up(tx: &DatabaseTransaction, caller: &Caller, wanted: &Wanted) -> R
         return Ok(());
     }
     let used = upload::Entity::delete_many()
-        .filter(upload::Column::Id.is_in(wanted.attachment_ids.iter().copied()))
+        .filter(among(upload::Column::Id, wanted.attachment_ids.iter().copied()))
         .filter(upload::Column::OwnerId.eq(caller.id))
         .exec(tx)
         .await?;

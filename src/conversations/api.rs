@@ -24,6 +24,7 @@ use crate::{
     accounts::entity::Channel,
     app::App,
     clock::Timestamp,
+    db::among,
     events::{self, NewEvent},
     http::{Caller, Code, PageQuery, Path, Problem, Query},
     id::{AccountId, ConversationId, MessageId, UserId},
@@ -263,7 +264,7 @@ async fn with_open_item(
     let open: Vec<ConversationId> = work_item::Entity::find()
         .select_only()
         .column(work_item::Column::ConversationId)
-        .filter(work_item::Column::ConversationId.is_in(ids))
+        .filter(among(work_item::Column::ConversationId, ids))
         .filter(work_item::Column::State.is_not_in([WorkState::Completed, WorkState::Discarded]))
         .into_tuple()
         .all(db)

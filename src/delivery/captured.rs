@@ -1,7 +1,7 @@
 //! Mail that was kept instead of sent: the sandbox's way out.
 
 use actix_web::{HttpResponse, delete, get, web};
-use sea_orm::{ColumnTrait, EntityTrait, Order, QueryFilter, QuerySelect};
+use sea_orm::{EntityTrait, Order, QueryFilter, QuerySelect};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -11,6 +11,7 @@ use crate::{
     app::App,
     clock::Timestamp,
     conversations::entity::message,
+    db::among,
     http::{Code, PageQuery, Path, Problem, Query, problem::ProblemBody},
     id::MessageId,
 };
@@ -124,7 +125,7 @@ async fn shown(app: &App, ids: impl IntoIterator<Item = MessageId>) -> Result<Ve
     let rows = message::Entity::find()
         .select_only()
         .columns([Column::Id, Column::Subject, Column::SizeBytes])
-        .filter(Column::Id.is_in(ids))
+        .filter(among(Column::Id, ids))
         .into_tuple()
         .all(app.db.read())
         .await?;

@@ -18,6 +18,7 @@ use crate::{
     app::App,
     clock::Timestamp,
     conversations::entity::{MessageState, message},
+    db::among,
     id::MessageId,
     lease::Leased,
     outgoing::{
@@ -109,7 +110,7 @@ async fn begin(
 ) -> Result<Vec<Job>, DbErr> {
     use MessageState::{Deferred, Queued, Uncertain};
     let rows = Entity::find()
-        .filter(Column::MessageId.is_in(keys.iter().copied()))
+        .filter(among(Column::MessageId, keys.iter().copied()))
         .order_by_asc(Column::Precedence)
         .order_by_asc(Column::DueAt)
         .all(tx)
@@ -117,7 +118,7 @@ async fn begin(
     let states: Vec<(MessageId, MessageState)> = message::Entity::find()
         .select_only()
         .columns([message::Column::Id, message::Column::State])
-        .filter(message::Column::Id.is_in(keys))
+        .filter(among(message::Column::Id, keys))
         .into_tuple()
         .all(tx)
         .await?;
@@ -139,14 +140,14 @@ async fn begin(
     let ids: Vec<MessageId> = jobs.iter().map(|job| job.row.message_id).collect();
     Entity::update_many()
         .col_expr(Column::Phase, Expr::value(Phase::Begun))
-        .filter(Column::MessageId.is_in(ids.clone()))
+        .filter(among(Column::MessageId, ids.clone()))
         .exec(tx)
         .await?;
     message::Entity::update_many()
         .col_expr(message::Column::State, Expr::value(MessageState::Sending))
         .col_expr(message::Column::Version, Expr::col(message::Column::Version).add(1))
         .col_expr(message::Column::UpdatedAt, Expr::value(now))
-        .filter(message::Column::Id.is_in(ids))
+        .filter(among(message::Column::Id, ids))
         .exec(tx)
         .await?;
     Ok(jobs)

@@ -22,6 +22,7 @@ use crate::{
     app::App,
     clock::Timestamp,
     conversations::entity::{Direction, MessageState, message},
+    db::among,
     events,
     id::MessageId,
     outgoing::{self, settings::RetryPolicy},
@@ -130,7 +131,7 @@ async fn queue_held(app: &App, now: Timestamp, retry: RetryPolicy) -> Result<usi
         updated_at: Set(now),
         ..Default::default()
     };
-    let queued = Entity::update_many().set(change).filter(Column::MessageId.is_in(moved.iter().copied()));
+    let queued = Entity::update_many().set(change).filter(among(Column::MessageId, moved.iter().copied()));
     queued.exec(&*tx).await?;
     tx.commit().await?;
     Ok(moved.len())
@@ -142,7 +143,7 @@ async fn lock_waiting(tx: &DatabaseTransaction, ids: Vec<MessageId>) -> Result<V
     Entity::find()
         .select_only()
         .column(Column::MessageId)
-        .filter(Column::MessageId.is_in(ids))
+        .filter(among(Column::MessageId, ids))
         .filter(Column::Phase.eq(Phase::Idle))
         .order_by_asc(Column::MessageId)
         .lock_exclusive()
@@ -162,7 +163,7 @@ async fn hold(app: &App, now: Timestamp) -> Result<usize, DbErr> {
     let ids = lock_waiting(&tx, ids).await?;
     let moved = move_all(&tx, now, ids, &waiting, MessageState::Held, Some(NO_SERVER)).await?;
     let change = ActiveModel { due_at: Set(None), updated_at: Set(now), ..Default::default() };
-    let held = Entity::update_many().set(change).filter(Column::MessageId.is_in(moved.iter().copied()));
+    let held = Entity::update_many().set(change).filter(among(Column::MessageId, moved.iter().copied()));
     held.exec(&*tx).await?;
     tx.commit().await?;
     Ok(moved.len())
@@ -198,7 +199,7 @@ async fn move_all(
     let moved = message::Entity::update_many()
         .set(change)
         .col_expr(message::Column::Version, Expr::col(message::Column::Version).add(1))
-        .filter(message::Column::Id.is_in(ids))
+        .filter(among(message::Column::Id, ids))
         .filter(message::Column::State.is_in(from.iter().copied()))
         .exec_with_returning(tx)
         .await?;

@@ -160,6 +160,8 @@ impl Listener {
 fn wake(wakes: &Wakes, kind: &str) {
     let (resource, _) = kind.split_once('.').unwrap_or((kind, ""));
     match resource {
+        // Who takes something has less room than before.
+        _ if matches!(kind, "work_item.assigned" | "work_item.left_queue") => {}
         "work_item" | "offer" => {
             wakes.distribute.notify_one();
             wakes.timers.notify_one();

@@ -3,7 +3,7 @@
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use sea_orm::{
     ColumnTrait, ColumnType, Condition, ConnectionTrait, EntityTrait, IdenStatic, ModelTrait, Order,
-    QueryFilter, QueryOrder, QuerySelect, Select, Value,
+    QueryFilter, QueryOrder, QuerySelect, Related, Select, Value,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
@@ -75,25 +75,69 @@ impl PageQuery {
     where
         E: EntityTrait,
     {
+        let keys = Keys::of(id, sort);
+        let rows = keys.prepare(self, select)?.all(db).await?;
+        keys.cut(self, rows, |row| row)
+    }
+
+    /// The same, each row with the one that it refers to.
+    ///
+    /// # Errors
+    /// `invalid_cursor`.
+    pub async fn fetch_also<E, R>(
+        &self,
+        db: &impl ConnectionTrait,
+        select: Select<E>,
+        id: E::Column,
+        sort: Option<(E::Column, Order)>,
+    ) -> Result<Page<(E::Model, Option<R::Model>)>, Problem>
+    where
+        E: EntityTrait + Related<R>,
+        R: EntityTrait,
+    {
+        let keys = Keys::of(id, sort);
+        let rows = keys.prepare(self, select)?.find_also_related(R::default()).all(db).await?;
+        keys.cut(self, rows, |(row, _)| row)
+    }
+}
+
+/// The columns that a list is ordered by.
+struct Keys<E: EntityTrait> {
+    id: E::Column,
+    column: E::Column,
+    order: Order,
+    /// How a cursor names the order.
+    name: String,
+}
+
+impl<E: EntityTrait> Keys<E> {
+    fn of(id: E::Column, sort: Option<(E::Column, Order)>) -> Self {
         let (column, order) = sort.unwrap_or((id, Order::Asc));
-        let order_name = format!("{}{}", column.as_str(), if order == Order::Desc { " desc" } else { "" });
-        let mut select = select;
-        if let Some(text) = &self.cursor {
-            let cursor = Cursor::decode(text, &order_name, column.def().get_column_type())?;
-            select = select.filter(after(column, id, &order, &cursor));
+        let name = format!("{}{}", column.as_str(), if order == Order::Desc { " desc" } else { "" });
+        Self { id, column, order, name }
+    }
+
+    /// One page, and one row more that tells whether there is another.
+    fn prepare(&self, page: &PageQuery, mut select: Select<E>) -> Result<Select<E>, Problem> {
+        if let Some(text) = &page.cursor {
+            let cursor = Cursor::decode(text, &self.name, self.column.def().get_column_type())?;
+            select = select.filter(after(self.column, self.id, &self.order, &cursor));
         }
-        if column.as_str() != id.as_str() {
-            select = select.order_by(column, order.clone());
+        if self.column.as_str() != self.id.as_str() {
+            select = select.order_by(self.column, self.order.clone());
         }
-        let limit = self.limit();
-        let mut items = select.order_by(id, order).limit(limit + 1).all(db).await?;
-        let more = items.len() as u64 > limit;
-        items.truncate(usize::try_from(limit).unwrap_or(200));
-        let next_cursor = match items.last().filter(|_| more) {
-            Some(last) => Some(Cursor::of::<E>(last, column, id, order_name)?.encode()?),
+        Ok(select.order_by(self.id, self.order.clone()).limit(page.limit() + 1))
+    }
+
+    fn cut<T>(self, page: &PageQuery, mut rows: Vec<T>, of: fn(&T) -> &E::Model) -> Result<Page<T>, Problem> {
+        let limit = page.limit();
+        let more = rows.len() as u64 > limit;
+        rows.truncate(usize::try_from(limit).unwrap_or(200));
+        let next_cursor = match rows.last().filter(|_| more) {
+            Some(last) => Some(Cursor::of::<E>(of(last), self.column, self.id, self.name)?.encode()?),
             None => None,
         };
-        Ok(Page { items, next_cursor })
+        Ok(Page { items: rows, next_cursor })
     }
 }
 

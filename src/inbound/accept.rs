@@ -27,17 +27,49 @@ const RETRIES: usize = 5;
 /// When the database or the object store fails, or the batch's fence does not hold any more: then nothing is stored, or, of a batch that was refused for what is in
 /// it, some messages are and the cursor has not moved.
 pub async fn accept(app: &App, account: Arc<account::Model>, batch: Batch) -> Result<Accepted, AcceptError> {
-    let Batch { incoming, rekeyed, cursor, after_fetch_due, fence } = batch;
-    let prepared = prepare(app, &account, incoming).await?;
+    take_in(app, &account, read(app, &account, batch).await?).await
+}
+
+/// A batch whose messages are read and whose large ones are durable; nothing of it is in the database yet.
+#[derive(Debug)]
+pub struct ReadBatch {
+    messages: Vec<Prepared>,
+    /// Everything but the messages.
+    rest: Batch,
+}
+
+/// The first half of [`accept`], which needs no transaction: so one batch can be read while another is written.
+///
+/// # Errors
+/// When the object store fails.
+pub async fn read(
+    app: &App,
+    account: &Arc<account::Model>,
+    mut batch: Batch,
+) -> Result<ReadBatch, AcceptError> {
+    let incoming = std::mem::take(&mut batch.incoming);
+    Ok(ReadBatch { messages: prepare(app, account, incoming).await?, rest: batch })
+}
+
+/// The second half of [`accept`].
+///
+/// # Errors
+/// As [`accept`].
+pub async fn take_in(
+    app: &App,
+    account: &Arc<account::Model>,
+    batch: ReadBatch,
+) -> Result<Accepted, AcceptError> {
+    let ReadBatch { messages, rest: Batch { rekeyed, cursor, after_fetch_due, fence, .. } } = batch;
     let marks = Marks { rekeyed: &rekeyed, cursor: cursor.as_ref(), after_fetch_due, fence };
-    let accepted = match commit(app, &account, &prepared, marks).await {
-        Err(error) if is_refusal(&error) && !prepared.is_empty() => {
+    let accepted = match commit(app, account, &messages, marks).await {
+        Err(error) if is_refusal(&error) && !messages.is_empty() => {
             tracing::warn!(%error, account = %account.id, "a batch was refused and is taken in one by one");
-            one_by_one(app, &account, &prepared, marks).await
+            one_by_one(app, account, &messages, marks).await
         }
         done => done,
     }?;
-    for row in unused(&prepared, &accepted) {
+    for row in unused(&messages, &accepted) {
         app.raw.forget(row).await;
     }
     Ok(accepted)

@@ -14,6 +14,7 @@ use super::batch::{Cursor, Rekey, Source};
 use crate::{
     accounts::entity::{account, folder, source},
     clock::Timestamp,
+    db::among,
     id::AccountId,
 };
 
@@ -67,7 +68,7 @@ pub async fn already_has(
         .filter_map(|print| if let Fingerprint::Sha256(hash) = print { Some(hash.as_slice()) } else { None })
         .collect();
     for hashes in Vec::from_iter(hashes).chunks(IN_LIST) {
-        let found = older.clone().filter(source::Column::RawSha256.is_in(hashes.iter().map(|h| h.to_vec())));
+        let found = older.clone().filter(among(source::Column::RawSha256, hashes.iter().map(|h| h.to_vec())));
         for row in found.all(db).await? {
             rows.entry(Fingerprint::of(&row)).or_default().push(row.id);
         }
@@ -108,7 +109,7 @@ pub(super) async fn known(
                 .filter(source::Column::AccountId.eq(account))
                 .filter(source::Column::Folder.eq(folder))
                 .filter(source::Column::UidValidity.eq(uid_validity))
-                .filter(source::Column::Uid.is_in(uids.iter().copied()))
+                .filter(among(source::Column::Uid, uids.iter().copied()))
                 .into_tuple()
                 .all(tx)
                 .await?;

@@ -10,8 +10,8 @@
 use std::collections::HashMap;
 
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder,
-    QuerySelect, Statement, Value, sea_query::LockType,
+    ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    Statement, Value, sea_query::LockType,
 };
 use uuid::Uuid;
 
@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     conversations::entity::{conversation, message},
+    db::among,
     id::{AccountId, ConversationId},
     mail::{
         classify::Classification,
@@ -145,7 +146,7 @@ impl Threads {
         wanted.dedup();
         for ids in wanted.chunks(IN_LIST) {
             let rows = conversation::Entity::find()
-                .filter(conversation::Column::Id.is_in(ids.iter().copied()))
+                .filter(among(conversation::Column::Id, ids.iter().copied()))
                 .order_by_asc(conversation::Column::Id)
                 .lock(LockType::NoKeyUpdate)
                 .all(tx)

@@ -16,6 +16,7 @@ use crate::{
         },
         parsed::parsed,
     },
+    db::among,
     id::AccountId,
     mail::{
         address::{Address, Mailbox, comparable},
@@ -126,7 +127,7 @@ impl Answered {
         addresses: &[String],
     ) -> Result<(), DbErr> {
         let rows = Entity::find()
-            .filter(Column::Address.is_in(addresses))
+            .filter(among(Column::Address, addresses))
             .filter(Column::AnsweredAt.gt(now.plus_s(-ONCE_IN_S)))
             .all(db)
             .await?;
@@ -154,7 +155,7 @@ impl Answered {
                 .select_only()
                 .column(Column::AccountId)
                 .column_as(Column::AnsweredAt.count(), "given")
-                .filter(Column::AccountId.is_in(accounts.iter().copied()))
+                .filter(among(Column::AccountId, accounts.iter().copied()))
                 .filter(Column::AnsweredAt.gt(now.plus_s(-seconds)))
                 .group_by(Column::AccountId)
                 .into_tuple()

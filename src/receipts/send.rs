@@ -22,6 +22,7 @@ use crate::{
         outbound::{Filed, Letter, Press, Printed, file},
         parsed::parsed,
     },
+    db::among,
     id::{MessageId, TemplateId, WorkItemId},
     instance::instance_id,
     mail::{
@@ -107,7 +108,7 @@ async fn templates_of(
 ) -> Result<HashMap<TemplateId, template::Model>, DbErr> {
     let ids: HashSet<TemplateId> = receipts.iter().map(|receipt| receipt.template_id).collect();
     let rows = template::Entity::find()
-        .filter(template::Column::Id.is_in(ids))
+        .filter(among(template::Column::Id, ids))
         .filter(template::Column::State.eq(TemplateState::Published))
         .all(tx)
         .await?;
@@ -128,7 +129,7 @@ pub async fn published(
     let found: Vec<TemplateId> = template::Entity::find()
         .select_only()
         .column(template::Column::Id)
-        .filter(template::Column::Id.is_in(ids))
+        .filter(among(template::Column::Id, ids))
         .filter(template::Column::State.eq(TemplateState::Published))
         .into_tuple()
         .all(db)

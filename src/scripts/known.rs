@@ -16,6 +16,7 @@ use super::validate::KnownReferences;
 use crate::agents::entity::{agent, skill};
 use crate::classes::entity as class;
 use crate::clock::Timestamp;
+use crate::db::among;
 use crate::http::{Code, Problem};
 use crate::queues::entity::queue;
 use crate::templates::entity::{self as template, TemplateState};
@@ -51,7 +52,7 @@ async fn existing(db: &impl ConnectionTrait, kind: ReferenceKind, ids: &[Uuid]) 
             $table::Entity::find()
                 .select_only()
                 .column($table::Column::Id)
-                .filter($table::Column::Id.is_in(ids.iter().copied()))
+                .filter(among($table::Column::Id, ids.iter().copied()))
         };
     }
     let ids = match kind {
@@ -71,7 +72,7 @@ async fn existing(db: &impl ConnectionTrait, kind: ReferenceKind, ids: &[Uuid]) 
 
 async fn calendars(db: &impl ConnectionTrait, ids: &[Uuid]) -> Result<HashMap<Uuid, HashSet<String>>, DbErr> {
     let rows =
-        calendar::Entity::find().filter(calendar::Column::Id.is_in(ids.iter().copied())).all(db).await?;
+        calendar::Entity::find().filter(among(calendar::Column::Id, ids.iter().copied())).all(db).await?;
     let names = |row: &calendar::Model| {
         let entries = row.entries.as_array().into_iter().flatten();
         entries.filter_map(|entry| Some(entry["name"].as_str()?.to_owned())).collect()

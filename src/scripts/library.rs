@@ -20,6 +20,7 @@ use super::entity::{ScriptVersionState, calendar, script, stamp, variable, versi
 use super::evaluate::Compiled;
 use super::problem::Problem;
 use crate::clock::Timestamp;
+use crate::db::among;
 use crate::id::{ScriptId, ScriptVersionId, new_uuid};
 
 const STAMP_ROW: i32 = 1;
@@ -148,7 +149,7 @@ impl Library {
         let missing: Vec<_> =
             ids.iter().filter(|(script, _)| !loaded.contains_key(script)).map(|(_, id)| *id).collect();
         if !missing.is_empty() {
-            let rows = version::Entity::find().filter(version::Column::Id.is_in(missing)).all(db).await?;
+            let rows = version::Entity::find().filter(among(version::Column::Id, missing)).all(db).await?;
             loaded.extend(rows.into_iter().map(|row| (row.script_id, self.keep(row))));
         }
         Ok(loaded)

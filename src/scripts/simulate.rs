@@ -22,6 +22,7 @@ use super::turn::{Host, QueueState, SendAnswer};
 use crate::accounts::entity::account;
 use crate::app::App;
 use crate::conversations::entity::{Classification, Direction, conversation, message};
+use crate::db::among;
 use crate::http::Problem;
 use crate::id::{MessageId, QueueId};
 use crate::queues::entity::{QueueState as StoredState, queue};
@@ -240,9 +241,9 @@ impl SimulatedHost {
             of_kind(ReferenceKind::Queue).chain(facts.account.fallback_queue_id).map(QueueId).collect();
         let templates: HashSet<_> = of_kind(ReferenceKind::Template).collect();
         let db = app.db.read();
-        let queues = queue::Entity::find().filter(queue::Column::Id.is_in(queues)).all(db).await?;
+        let queues = queue::Entity::find().filter(among(queue::Column::Id, queues)).all(db).await?;
         let published = template::Entity::find()
-            .filter(template::Column::Id.is_in(templates))
+            .filter(among(template::Column::Id, templates))
             .filter(template::Column::State.eq(TemplateState::Published));
         Ok(Self {
             in_force: app.scripts.snapshot(db).await?,

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     app::App,
+    db::among,
     http::{Answer, Body, Caller, Code, Idempotency, PageQuery, Path, Problem, Query, idempotency::Start},
     id::{AccountId, ClassId, ConversationId, QueueId, UserId, WorkItemId},
 };
@@ -100,7 +101,7 @@ pub async fn list_work_items(
     use work_item::Column;
     let filter = filter.0;
     let mut which = Condition::all()
-        .add_option(filter.state.map(|state| Column::State.eq(state)))
+        .add_option(filter.state.map(work_item::is))
         .add_option(filter.queue_id.map(|id| Column::QueueId.eq(id)))
         .add_option(filter.agent_id.map(|id| Column::AssignedAgentId.eq(id)))
         .add_option(filter.conversation_id.map(|id| Column::ConversationId.eq(id)))
@@ -125,12 +126,12 @@ async fn visible_to(app: &App, agent: UserId) -> Result<Condition, Problem> {
     use work_item::Column;
     let roster = Roster::of(app.db.read(), &[agent]).await?;
     let waits = Condition::all()
-        .add(Column::State.eq(WorkState::Queued))
+        .add(work_item::is(WorkState::Queued))
         .add(Condition::any().add(Column::TargetAgentId.is_null()).add(Column::TargetAgentId.eq(agent)))
         .add(
             Condition::any()
-                .add(Column::QueueId.is_in(roster.queues.keys().copied()))
-                .add(Column::GroupId.is_in(roster.groups.keys().copied()))
+                .add(among(Column::QueueId, roster.queues.keys().copied()))
+                .add(among(Column::GroupId, roster.groups.keys().copied()))
                 .add(Column::TargetAgentId.eq(agent)),
         );
     Ok(Condition::any().add(Column::AssignedAgentId.eq(agent)).add(waits))

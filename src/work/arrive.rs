@@ -23,6 +23,7 @@ use crate::{
     app::App,
     clock::Timestamp,
     conversations::entity::{Classification, ConversationState, conversation, message},
+    db::among,
     events::NewEvent,
     id::{ConversationId, MessageId, WorkItemId},
     receipts::{Limits, Receipt, Unsent},
@@ -98,7 +99,7 @@ async fn open_items(
         .collect();
     for ids in ids.chunks(500) {
         let items = work_item::Entity::find()
-            .filter(work_item::Column::ConversationId.is_in(ids.iter().copied()))
+            .filter(among(work_item::Column::ConversationId, ids.iter().copied()))
             .filter(work_item::Column::State.is_not_in([WorkState::Completed, WorkState::Discarded]))
             .order_by_asc(work_item::Column::Id)
             .lock_exclusive()
@@ -363,7 +364,7 @@ async fn grow(
             .col_expr(work_item::Column::LastMessageId, last.into())
             .col_expr(work_item::Column::UpdatedAt, Expr::value(now))
             .col_expr(work_item::Column::Version, Expr::col(work_item::Column::Version).add(1))
-            .filter(work_item::Column::Id.is_in(grown.iter().map(|(_, item)| item.id)))
+            .filter(among(work_item::Column::Id, grown.iter().map(|(_, item)| item.id)))
             .exec(tx)
             .await?;
     }
@@ -380,7 +381,7 @@ async fn close(tx: &DatabaseTransaction, ids: &[ConversationId], journal: &mut J
             .col_expr(conversation::Column::State, Expr::value(ConversationState::Closed))
             .col_expr(conversation::Column::UpdatedAt, Expr::value(journal.now))
             .col_expr(conversation::Column::Version, Expr::col(conversation::Column::Version).add(1))
-            .filter(conversation::Column::Id.is_in(ids.iter().copied()))
+            .filter(among(conversation::Column::Id, ids.iter().copied()))
             .exec_with_returning(tx)
             .await?;
         for row in closed {

@@ -24,6 +24,7 @@ use super::{
 use crate::{
     accounts::entity::Channel,
     agents::entity::{AgentState, agent},
+    db::in_list,
     http::{Code, Problem},
     id::{QueueId, UserId, WorkItemId},
     queues::entity::QueueState,
@@ -276,7 +277,7 @@ impl<'a> Batch<'a> {
             let Reached { queue, key, .. } = &self.reach.lanes[lane];
             let mut head = waiting::head(*queue, key).limit(open.len() as u64);
             // They are ours and still wait, so that nothing else keeps them from being given away twice.
-            head = head.filter(work_item::Column::Id.is_not_in(self.picked.keys().copied()));
+            head = head.filter(work_item::Column::Id.is_not_in(in_list(self.picked.keys().copied())));
             if let Some(only) = only {
                 head = head.filter(work_item::Column::Channel.eq(only));
             }

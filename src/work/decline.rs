@@ -18,6 +18,7 @@ use super::{
 use crate::{
     app::App,
     clock::Timestamp,
+    db::among,
     http::Problem,
     id::{OfferId, UserId, WorkItemId},
 };
@@ -41,7 +42,7 @@ pub async fn reject(
         .set(change)
         .filter(offer::Column::Id.eq(id))
         .filter(offer::Column::AgentId.eq(agent))
-        .filter(offer::Column::State.eq(OfferState::Pending))
+        .filter(offer::is(OfferState::Pending))
         .filter(offer::Column::ExpiresAt.gt(journal.now));
     let Some(offer) = guarded.exec_with_returning(tx).await?.into_iter().next() else {
         let offer = offer::Entity::find_by_id(id).one(tx).await?;
@@ -67,7 +68,7 @@ fn settled(state: OfferState, reason: Option<String>, now: Timestamp) -> offer::
 /// Whatever the database says.
 pub async fn lapse(app: &App, now: Timestamp) -> Result<usize, DbErr> {
     let due = offer::Entity::find()
-        .filter(offer::Column::State.eq(OfferState::Pending))
+        .filter(offer::is(OfferState::Pending))
         .filter(offer::Column::ExpiresAt.lte(now))
         .order_by_asc(offer::Column::ExpiresAt)
         .limit(BATCH)
@@ -85,8 +86,8 @@ pub async fn lapse(app: &App, now: Timestamp) -> Result<usize, DbErr> {
     let change = settled(OfferState::TimedOut, None, now);
     let mut lapsed = offer::Entity::update_many()
         .set(change)
-        .filter(offer::Column::Id.is_in(ids))
-        .filter(offer::Column::State.eq(OfferState::Pending))
+        .filter(among(offer::Column::Id, ids))
+        .filter(offer::is(OfferState::Pending))
         .filter(offer::Column::ExpiresAt.lte(now))
         .exec_with_returning(&*tx)
         .await?;
@@ -121,7 +122,7 @@ pub async fn rescind_from_agent(
     let taken = offer::Entity::update_many()
         .set(change)
         .filter(offer::Column::AgentId.eq(agent))
-        .filter(offer::Column::State.eq(OfferState::Pending))
+        .filter(offer::is(OfferState::Pending))
         .exec_with_returning(tx)
         .await?;
     for offer in &taken {
@@ -144,7 +145,7 @@ pub async fn rescind_of_item(
     let taken = offer::Entity::update_many()
         .set(change)
         .filter(offer::Column::WorkItemId.eq(item))
-        .filter(offer::Column::State.eq(OfferState::Pending))
+        .filter(offer::is(OfferState::Pending))
         .exec_with_returning(tx)
         .await?;
     for offer in &taken {
@@ -157,7 +158,7 @@ pub async fn rescind_of_item(
 pub(super) async fn is_offered(tx: &DatabaseTransaction, item: WorkItemId) -> Result<bool, DbErr> {
     let pending = offer::Entity::find()
         .filter(offer::Column::WorkItemId.eq(item))
-        .filter(offer::Column::State.eq(OfferState::Pending));
+        .filter(offer::is(OfferState::Pending));
     Ok(pending.one(tx).await?.is_some())
 }
 
@@ -248,6 +249,6 @@ pub(super) async fn offered_to(
     let pending = offer::Entity::find()
         .filter(offer::Column::WorkItemId.eq(item))
         .filter(offer::Column::AgentId.eq(agent))
-        .filter(offer::Column::State.eq(OfferState::Pending));
+        .filter(offer::is(OfferState::Pending));
     Ok(pending.one(db).await?.is_some())
 }

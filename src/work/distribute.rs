@@ -41,6 +41,9 @@ const LOOK: u64 = 500;
 /// Whatever the database says.
 pub async fn distribute(app: App) -> anyhow::Result<Step> {
     let now = app.clock.now();
+    if !waiting::anything_to_offer(&app.db).await? {
+        return Ok(Step::Idle);
+    }
     let mut roster = Roster::ready(app.db.read()).await?;
     roster.agents.retain(|_, agent| agent.room(Channel::Email) > 0 || agent.room(Channel::Sms) > 0);
     if roster.agents.is_empty() {

@@ -222,6 +222,11 @@ pub mod work_item {
     pub enum Relation {}
 
     impl ActiveModelBehavior for ActiveModel {}
+
+    /// Items in this state, as the indexes on states need it.
+    pub fn is(state: super::WorkState) -> Expr {
+        crate::db::literally(Column::State, state)
+    }
 }
 
 /// What happened to an item and why, step by step.
@@ -289,9 +294,28 @@ pub mod offer {
         pub settled_at: Option<Timestamp>,
     }
 
-    /// None.
+    /// What an offer refers to.
     #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
-    pub enum Relation {}
+    pub enum Relation {
+        /// The item that is held out.
+        #[sea_orm(
+            belongs_to = "super::work_item::Entity",
+            from = "Column::WorkItemId",
+            to = "super::work_item::Column::Id"
+        )]
+        Item,
+    }
+
+    impl Related<super::work_item::Entity> for Entity {
+        fn to() -> RelationDef {
+            Relation::Item.def()
+        }
+    }
 
     impl ActiveModelBehavior for ActiveModel {}
+
+    /// Offers in this state, as the indexes on states need it.
+    pub fn is(state: super::OfferState) -> Expr {
+        crate::db::literally(Column::State, state)
+    }
 }

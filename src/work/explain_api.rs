@@ -220,7 +220,7 @@ async fn ahead(app: &App, item: &work_item::Model) -> Result<i64, DbErr> {
     let count = work_item::Entity::find()
         .filter(Column::QueueId.eq(queue))
         .filter(Column::Lane.eq(item.lane.as_str()))
-        .filter(Column::State.eq(WorkState::Queued))
+        .filter(work_item::is(WorkState::Queued))
         .filter(Column::TargetAgentId.is_null())
         .filter(before)
         .count(app.db.read())

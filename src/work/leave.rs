@@ -79,7 +79,7 @@ async fn concerned(
 ) -> Result<Vec<work_item::Model>, DbErr> {
     let held_for = Condition::all()
         .add(work_item::Column::TargetAgentId.eq(agent))
-        .add(work_item::Column::State.eq(WorkState::Queued));
+        .add(work_item::is(WorkState::Queued));
     let has = Condition::all()
         .add(work_item::Column::AssignedAgentId.eq(agent))
         .add(work_item::Column::State.is_in([WorkState::Assigned, WorkState::Waiting, WorkState::Wrapping]));

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     agents::entity::{AgentState, agent},
+    db::among,
     http::{Code, Problem},
     id::{OfferId, UserId, WorkItemId},
 };
@@ -82,8 +83,8 @@ async fn lock_waiting(
     ids: impl Iterator<Item = WorkItemId>,
 ) -> Result<HashMap<WorkItemId, work_item::Model>, DbErr> {
     let rows = work_item::Entity::find()
-        .filter(work_item::Column::Id.is_in(ids))
-        .filter(work_item::Column::State.eq(WorkState::Queued))
+        .filter(among(work_item::Column::Id, ids))
+        .filter(work_item::is(WorkState::Queued))
         .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
         .all(tx)
         .await?;
@@ -118,7 +119,7 @@ async fn make(
     let card = card(&item, plan.queue_name.as_deref());
     if accepted {
         let assigned = state::assign(&[(item.id, plan.agent)], now)
-            .filter(work_item::Column::State.eq(WorkState::Queued))
+            .filter(work_item::is(WorkState::Queued))
             .exec_with_returning(tx)
             .await?;
         item = assigned.into_iter().next().ok_or(DbErr::RecordNotUpdated)?;
@@ -147,8 +148,8 @@ async fn finish(tx: &DatabaseTransaction, journal: &Journal, made: &[offer::Mode
             .col_expr(work_item::Column::State, Expr::value(WorkState::Offered))
             .col_expr(work_item::Column::UpdatedAt, Expr::value(journal.now))
             .col_expr(work_item::Column::Version, Expr::col(work_item::Column::Version).add(1))
-            .filter(work_item::Column::Id.is_in(pending.iter().copied()))
-            .filter(work_item::Column::State.eq(WorkState::Queued))
+            .filter(among(work_item::Column::Id, pending.iter().copied()))
+            .filter(work_item::is(WorkState::Queued))
             .exec(tx)
             .await?;
         if changed.rows_affected != pending.len() as u64 {
@@ -158,7 +159,7 @@ async fn finish(tx: &DatabaseTransaction, journal: &Journal, made: &[offer::Mode
     let agents: HashSet<UserId> = made.iter().map(|offer| offer.agent_id).collect();
     agent::Entity::update_many()
         .col_expr(agent::Column::LastOfferedAt, Expr::value(journal.now))
-        .filter(agent::Column::Id.is_in(agents))
+        .filter(among(agent::Column::Id, agents))
         .exec(tx)
         .await?;
     let rows = made.iter().map(|offer| offer.clone().into_active_model().reset_all());
@@ -199,14 +200,14 @@ pub async fn accept(
         .set(change)
         .filter(offer::Column::Id.eq(id))
         .filter(offer::Column::AgentId.eq(agent))
-        .filter(offer::Column::State.eq(OfferState::Pending))
+        .filter(offer::is(OfferState::Pending))
         .filter(offer::Column::ExpiresAt.gt(now));
     let Some(offer) = guarded.exec_with_returning(tx).await?.into_iter().next() else {
         let offer = offer::Entity::find_by_id(id).one(tx).await?;
         return Err(refuse(offer.as_ref(), agent));
     };
     let assigned = state::assign(&[(offer.work_item_id, agent)], now)
-        .filter(work_item::Column::State.eq(WorkState::Offered))
+        .filter(work_item::is(WorkState::Offered))
         .exec_with_returning(tx)
         .await?;
     let item = assigned.into_iter().next().ok_or(DbErr::RecordNotUpdated)?;

@@ -1,7 +1,5 @@
 //! Operations on offers.
 
-use std::collections::HashMap;
-
 use actix_web::{HttpResponse, get, post, web};
 use sea_orm::{ColumnTrait, EntityTrait, Order, QueryFilter};
 use serde::{Deserialize, Serialize};
@@ -77,8 +75,7 @@ pub async fn list_offers(
     caller: Caller,
 ) -> Result<HttpResponse, Problem> {
     let filter = filter.0;
-    let mut select =
-        offer::Entity::find().filter(offer::Column::State.eq(filter.state.unwrap_or(OfferState::Pending)));
+    let mut select = offer::Entity::find().filter(offer::is(filter.state.unwrap_or(OfferState::Pending)));
     let agent = if caller.oversees() { filter.agent_id } else { Some(caller.agent_id()?) };
     if let Some(agent) = agent {
         select = select.filter(offer::Column::AgentId.eq(agent));
@@ -90,20 +87,9 @@ pub async fn list_offers(
         OfferSort::ExpiresAt => (offer::Column::ExpiresAt, Order::Asc),
         OfferSort::ExpiresAtDescending => (offer::Column::ExpiresAt, Order::Desc),
     });
-    let found = page.0.fetch(app.db.read(), select, offer::Column::Id, sort).await?;
-    let mut items: HashMap<_, _> = if found.items.is_empty() {
-        HashMap::new()
-    } else {
-        let ids = found.items.iter().map(|offer| offer.work_item_id);
-        let items =
-            work_item::Entity::find().filter(work_item::Column::Id.is_in(ids)).all(app.db.read()).await?;
-        items.into_iter().map(|item| (item.id, item)).collect()
-    };
+    let found = page.0.fetch_also(app.db.read(), select, offer::Column::Id, sort).await?;
     let now = app.clock.now();
-    let found = found.map(|offer| {
-        let item = items.remove(&offer.work_item_id);
-        Offer::of(offer, item, &caller, now)
-    });
+    let found = found.map(|(offer, item)| Offer::of(offer, item, &caller, now));
     Ok(HttpResponse::Ok().json(OfferList { items: found.items, next_cursor: found.next_cursor }))
 }
 

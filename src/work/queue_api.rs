@@ -36,7 +36,7 @@ pub async fn list_queue_items(
     let found = queue::Entity::find_by_id(*id).one(app.db.read()).await?;
     found.ok_or_else(|| Problem::not_found("queue"))?;
     let waiting =
-        work_item::Entity::find().filter(Column::QueueId.eq(*id)).filter(Column::State.eq(WorkState::Queued));
+        work_item::Entity::find().filter(Column::QueueId.eq(*id)).filter(work_item::is(WorkState::Queued));
     let found = page.0.fetch(app.db.read(), waiting, Column::Id, Some((Column::Rank, Order::Asc))).await?;
     let items = claimable::shown(&app, &caller, found.items).await?;
     Ok(HttpResponse::Ok().json(WorkItemList { items, next_cursor: found.next_cursor }))

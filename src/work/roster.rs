@@ -10,6 +10,7 @@ use super::rules::{Agent, PerChannel, Served};
 use crate::{
     accounts::entity::Channel,
     agents::entity::{AgentState, agent, agent_skill, group, group_member},
+    db::{among, in_list},
     id::{GroupId, QueueId, UserId},
     queues::entity::{queue, queue_group},
 };
@@ -59,7 +60,7 @@ impl Roster {
         let mut rows = Vec::with_capacity(ids.len());
         for ids in ids.chunks(CHUNK) {
             rows.extend(
-                agent::Entity::find().filter(agent::Column::Id.is_in(ids.iter().copied())).all(db).await?,
+                agent::Entity::find().filter(among(agent::Column::Id, ids.iter().copied())).all(db).await?,
             );
         }
         Self::around(db, rows).await
@@ -71,7 +72,7 @@ impl Roster {
     /// Whatever the database says.
     pub async fn members(db: &impl ConnectionTrait, groups: &[GroupId]) -> Result<Self, DbErr> {
         let members = group_member::Entity::find()
-            .filter(group_member::Column::GroupId.is_in(groups.iter().copied()))
+            .filter(among(group_member::Column::GroupId, groups.iter().copied()))
             .all(db)
             .await?;
         let mut ids: Vec<UserId> = members.into_iter().map(|member| member.agent_id).collect();
@@ -89,16 +90,12 @@ impl Roster {
         let mut group_ids: Vec<GroupId> = members.values().flatten().copied().collect();
         group_ids.sort_unstable();
         group_ids.dedup();
-        let groups: HashMap<GroupId, group::Model> = group::Entity::find()
-            .filter(group::Column::Id.is_in(group_ids.iter().copied()))
-            .all(db)
-            .await?
-            .into_iter()
-            .map(|group| (group.id, group))
-            .collect();
-        let queues = served_by(db, &group_ids).await?;
-        let mut skills = skills_of(db, &ids).await?;
-        let mut load = load(db, &ids).await?;
+        let (groups, queues, mut skills, mut load) = tokio::try_join!(
+            groups_by_id(db, &group_ids),
+            served_by(db, &group_ids),
+            skills_of(db, &ids),
+            load(db, &ids),
+        )?;
         let agents = rows.into_iter().map(|row| {
             let groups_of = members.get(&row.id).cloned().unwrap_or_default();
             let agent = Agent {
@@ -161,6 +158,15 @@ fn capacity<'a>(agent: &agent::Model, groups: impl Iterator<Item = &'a group::Mo
     }
 }
 
+async fn groups_by_id(
+    db: &impl ConnectionTrait,
+    ids: &[GroupId],
+) -> Result<HashMap<GroupId, group::Model>, DbErr> {
+    let ids = in_list(ids.iter().copied());
+    let rows = group::Entity::find().filter(among(group::Column::Id, ids)).all(db).await?;
+    Ok(rows.into_iter().map(|group| (group.id, group)).collect())
+}
+
 async fn members_of(
     db: &impl ConnectionTrait,
     agents: &[UserId],
@@ -168,7 +174,7 @@ async fn members_of(
     let mut found: HashMap<UserId, Vec<GroupId>> = HashMap::new();
     for ids in agents.chunks(CHUNK) {
         let rows = group_member::Entity::find()
-            .filter(group_member::Column::AgentId.is_in(ids.iter().copied()))
+            .filter(among(group_member::Column::AgentId, ids.iter().copied()))
             .order_by_asc(group_member::Column::GroupId)
             .all(db)
             .await?;
@@ -186,7 +192,7 @@ async fn skills_of(
     let mut found: HashMap<UserId, HashMap<_, _>> = HashMap::new();
     for ids in agents.chunks(CHUNK) {
         let rows = agent_skill::Entity::find()
-            .filter(agent_skill::Column::AgentId.is_in(ids.iter().copied()))
+            .filter(among(agent_skill::Column::AgentId, ids.iter().copied()))
             .all(db)
             .await?;
         for row in rows {
@@ -198,13 +204,13 @@ async fn skills_of(
 
 async fn served_by(db: &impl ConnectionTrait, groups: &[GroupId]) -> Result<HashMap<QueueId, Served>, DbErr> {
     let links = queue_group::Entity::find()
-        .filter(queue_group::Column::GroupId.is_in(groups.iter().copied()))
+        .filter(among(queue_group::Column::GroupId, groups.iter().copied()))
         .all(db)
         .await?;
     let mut ids: Vec<QueueId> = links.iter().map(|link| link.queue_id).collect();
     ids.sort_unstable();
     ids.dedup();
-    served(db, queue::Column::Id.is_in(ids)).await
+    served(db, among(queue::Column::Id, ids)).await
 }
 
 /// The queues of a condition, with the groups that serve them.
@@ -218,7 +224,7 @@ pub async fn served(
     let rows = queue::Entity::find().filter(Condition::all().add(which.into_condition())).all(db).await?;
     let ids: Vec<QueueId> = rows.iter().map(|row| row.id).collect();
     let links = queue_group::Entity::find()
-        .filter(queue_group::Column::QueueId.is_in(ids))
+        .filter(among(queue_group::Column::QueueId, ids))
         .order_by_asc(queue_group::Column::GroupId)
         .all(db)
         .await?;
@@ -255,6 +261,7 @@ pub async fn load(
 ) -> Result<HashMap<UserId, PerChannel>, DbErr> {
     let mut found: HashMap<UserId, PerChannel> = HashMap::new();
     for ids in agents.chunks(CHUNK) {
+        let ids = in_list(ids.iter().copied());
         let places: Vec<String> = (1..=ids.len()).map(|number| format!("${number}")).collect();
         let places = places.join(", ");
         let sql = format!(

@@ -8,7 +8,7 @@ use sea_orm::{
     ActiveValue::{NotSet, Set},
     ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, ExprTrait, IntoActiveModel, QueryFilter,
     QueryOrder, QuerySelect, UpdateMany,
-    sea_query::{CaseStatement, Expr, LockType},
+    sea_query::{CaseStatement, Expr, Func, LockType},
 };
 
 use super::{
@@ -19,6 +19,7 @@ use crate::{
     agents::entity::{AgentState, agent},
     clock::Timestamp,
     conversations::entity::{ConversationState, conversation},
+    db::{among, in_list},
     events::NewEvent,
     http::{Caller, Code, Problem},
     id::{ConversationId, QueueId, UserId, WorkItemId},
@@ -53,7 +54,7 @@ pub async fn lock_all(
     ids: impl IntoIterator<Item = WorkItemId>,
 ) -> Result<Vec<work_item::Model>, DbErr> {
     work_item::Entity::find()
-        .filter(work_item::Column::Id.is_in(ids))
+        .filter(among(work_item::Column::Id, ids))
         .order_by_asc(work_item::Column::Id)
         .lock_exclusive()
         .all(tx)
@@ -80,7 +81,7 @@ pub async fn lock_conversations(
     conversation::Entity::find()
         .select_only()
         .column(conversation::Column::Id)
-        .filter(conversation::Column::Id.is_in(ids))
+        .filter(among(conversation::Column::Id, ids))
         .order_by_asc(conversation::Column::Id)
         .lock(LockType::NoKeyUpdate)
         .into_tuple::<ConversationId>()
@@ -98,7 +99,7 @@ pub async fn lock_agents(
     ids: impl IntoIterator<Item = UserId>,
 ) -> Result<HashMap<UserId, agent::Model>, DbErr> {
     let rows = agent::Entity::find()
-        .filter(agent::Column::Id.is_in(ids))
+        .filter(among(agent::Column::Id, ids))
         .order_by_asc(agent::Column::Id)
         .lock_exclusive()
         .all(tx)
@@ -129,7 +130,7 @@ pub async fn save(
     let guarded = work_item::Entity::update_many()
         .set(change)
         .filter(work_item::Column::Id.eq(before.id))
-        .filter(work_item::Column::State.eq(before.state))
+        .filter(work_item::is(before.state))
         .filter(work_item::Column::Version.eq(before.version));
     if guarded.exec(tx).await?.rows_affected == 1 { Ok(after) } else { Err(DbErr::RecordNotUpdated) }
 }
@@ -144,26 +145,24 @@ pub fn assign(given: &[(WorkItemId, UserId)], now: Timestamp) -> UpdateMany<work
         updated_at: Set(now),
         ..Default::default()
     };
+    let given = in_list(given.iter().copied());
     let mut agent = CaseStatement::new();
-    for (item, to) in given {
+    for (item, to) in &given {
         agent = agent.case(Expr::col(work_item::Column::Id).eq(*item), *to);
     }
+    let (first, continues) =
+        (Expr::col(work_item::Column::FirstAssignedAt), Expr::col(work_item::Column::RunContinues));
+    let due = CaseStatement::new().case(continues, now.as_millis()).finally(Option::<i64>::None);
     // What the script has still to do is done by the timers' worker, off the agent's way.
     work_item::Entity::update_many()
         .set(change)
         .col_expr(work_item::Column::AssignedAgentId, agent.into())
         .col_expr(work_item::Column::Version, Expr::col(work_item::Column::Version).add(1))
-        .col_expr(
-            work_item::Column::FirstAssignedAt,
-            Expr::cust(format!("COALESCE(first_assigned_at, {})", now.as_millis())),
-        )
+        .col_expr(work_item::Column::FirstAssignedAt, Func::coalesce([first, now.as_millis().into()]).into())
         .col_expr(work_item::Column::Run, Expr::cust("CASE WHEN run_continues THEN run ELSE NULL END"))
         .col_expr(work_item::Column::Timer, Expr::cust("CASE WHEN run_continues THEN 'route' ELSE NULL END"))
-        .col_expr(
-            work_item::Column::DueAt,
-            Expr::cust(format!("CASE WHEN run_continues THEN {} ELSE NULL END", now.as_millis())),
-        )
-        .filter(work_item::Column::Id.is_in(given.iter().map(|(item, _)| *item)))
+        .col_expr(work_item::Column::DueAt, due.into())
+        .filter(among(work_item::Column::Id, given.iter().map(|(item, _)| *item)))
 }
 
 /// Puts an item (back) into a queue, at the place it had. Its script's time in the queue, if any, is left to the caller.
@@ -252,7 +251,7 @@ pub async fn note_idle(
     }
     agent::Entity::update_many()
         .col_expr(agent::Column::IdleSince, Expr::value(now))
-        .filter(agent::Column::Id.is_in(ids))
+        .filter(among(agent::Column::Id, ids))
         .exec(tx)
         .await?;
     Ok(())

@@ -102,7 +102,7 @@ pub async fn queue(
         .select_only()
         .column_as(work_item::Column::QueuedAt.min(), "oldest")
         .filter(work_item::Column::QueueId.eq(id))
-        .filter(work_item::Column::State.eq(WorkState::Queued))
+        .filter(work_item::is(WorkState::Queued))
         .into_tuple()
         .one(db)
         .await?;

@@ -22,6 +22,7 @@ use crate::{
     app::App,
     clock::Timestamp,
     conversations::entity::{conversation, message},
+    db::among,
     id::{ConversationId, UserId, WorkItemId},
     lease::{Claimed, Leased},
     receipts::Limits,
@@ -90,7 +91,7 @@ async fn next_due(app: &App, now: Timestamp) -> Result<Option<Timestamp>, DbErr>
     let offers: Option<Option<Timestamp>> = offer::Entity::find()
         .select_only()
         .column_as(offer::Column::ExpiresAt.min(), "at")
-        .filter(offer::Column::State.eq(OfferState::Pending))
+        .filter(offer::is(OfferState::Pending))
         .into_tuple()
         .one(db)
         .await?;
@@ -134,7 +135,7 @@ async fn lock_conversations(
     let conversations: Vec<ConversationId> = work_item::Entity::find()
         .select_only()
         .column(work_item::Column::ConversationId)
-        .filter(work_item::Column::Id.is_in(ids))
+        .filter(among(work_item::Column::Id, ids))
         .filter(work_item::Column::Timer.is_in([Timer::Route, Timer::QueueTimeout, Timer::MaxWait]))
         .into_tuple()
         .all(tx)
@@ -149,8 +150,8 @@ async fn note_ended_wrap_ups(
     now: Timestamp,
 ) -> Result<(), DbErr> {
     let wrapping = work_item::Entity::find()
-        .filter(work_item::Column::Id.is_in(ids))
-        .filter(work_item::Column::State.eq(WorkState::Wrapping))
+        .filter(among(work_item::Column::Id, ids))
+        .filter(work_item::is(WorkState::Wrapping))
         .all(tx)
         .await?;
     let agents: Vec<UserId> = wrapping.into_iter().filter_map(|item| item.assigned_agent_id).collect();
@@ -181,7 +182,7 @@ async fn elapse(
             // The offer comes first; its end looks at the time again.
             let pending = offer::Entity::find()
                 .filter(offer::Column::WorkItemId.eq(item.id))
-                .filter(offer::Column::State.eq(OfferState::Pending))
+                .filter(offer::is(OfferState::Pending))
                 .one(tx)
                 .await?;
             item.timer = timer;
@@ -257,17 +258,17 @@ async fn subjects(
     items: &[work_item::Model],
 ) -> Result<HashMap<WorkItemId, Subject>, DbErr> {
     let accounts = account::Entity::find()
-        .filter(account::Column::Id.is_in(items.iter().map(|item| item.account_id)))
+        .filter(among(account::Column::Id, items.iter().map(|item| item.account_id)))
         .all(tx)
         .await?;
     let accounts: HashMap<_, _> = accounts.into_iter().map(|row| (row.id, Arc::new(row))).collect();
     let conversations = conversation::Entity::find()
-        .filter(conversation::Column::Id.is_in(items.iter().map(|item| item.conversation_id)))
+        .filter(among(conversation::Column::Id, items.iter().map(|item| item.conversation_id)))
         .all(tx)
         .await?;
     let conversations: HashMap<_, _> = conversations.into_iter().map(|row| (row.id, row)).collect();
     let messages = message::Entity::find()
-        .filter(message::Column::Id.is_in(items.iter().map(|item| item.first_message_id)))
+        .filter(among(message::Column::Id, items.iter().map(|item| item.first_message_id)))
         .all(tx)
         .await?;
     let messages: HashMap<_, _> = messages.into_iter().map(|row| (row.id, row)).collect();

@@ -19,6 +19,7 @@ use crate::{
     agents::entity::AgentState,
     clock::Timestamp,
     conversations::entity::message,
+    db::among,
     id::{QueueId, ScriptVersionId, TemplateId, UserId},
     queues::entity::{QueueState as State, queue},
     receipts::{Answered, Limits, published},
@@ -82,11 +83,11 @@ impl World {
         }
         mentions.queues.extend(needs.accounts.iter().filter_map(|account| account.fallback_queue_id));
         let queues: Vec<QueueId> = mentions.queues.iter().copied().collect();
-        let rows = queue::Entity::find().filter(queue::Column::Id.is_in(queues.clone())).all(db).await?;
+        let rows = queue::Entity::find().filter(among(queue::Column::Id, queues.clone())).all(db).await?;
         world.queues = rows.into_iter().map(|row| (row.id, row)).collect();
         world.load_lengths(db).await?;
         if mentions.agents {
-            world.served = served(db, queue::Column::Id.is_in(queues)).await?;
+            world.served = served(db, among(queue::Column::Id, queues)).await?;
             let groups: HashSet<_> = world.served.values().flat_map(|queue| queue.groups.clone()).collect();
             world.roster = Roster::members(db, &groups.into_iter().collect::<Vec<_>>()).await?;
             let missing: Vec<UserId> =
@@ -151,8 +152,8 @@ impl World {
             .select_only()
             .column(work_item::Column::QueueId)
             .column_as(work_item::Column::Id.count(), "count")
-            .filter(work_item::Column::QueueId.is_in(bounded))
-            .filter(work_item::Column::State.eq(WorkState::Queued))
+            .filter(among(work_item::Column::QueueId, bounded))
+            .filter(work_item::is(WorkState::Queued))
             .group_by(work_item::Column::QueueId)
             .into_tuple()
             .all(db)

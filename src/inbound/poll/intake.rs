@@ -1,5 +1,5 @@
 //! From a list of messages to messages that are taken in: sizes first, bodies in batches, one being fetched while the
-//! one before is being stored. A message that cannot be fetched is set aside and does not stop the others.
+//! one before is being read and the one before that is being stored. A message that cannot be fetched is set aside and does not stop the others.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::{
     accounts::{AfterFetchAction, mailbox::MailboxError},
     clock::Timestamp,
     inbound::{
-        accept::accept,
+        accept::{self, ReadBatch, accept},
         batch::{AcceptError, Batch, Content, Cursor, Incoming, Rekey, Source},
         source::{Fingerprint, already_has},
     },
@@ -129,26 +129,47 @@ async fn take_batches(
     batches: Vec<Vec<Listed>>,
 ) -> Result<bool, MailboxError> {
     let (limits, place) = (limits(held), Place::of(mailbox, held));
-    let mut fetched: Option<Vec<Item>> = None;
-    for batch in batches {
-        if held.app.shutdown.is_stopping() {
+    let mut batches = batches.into_iter();
+    let (mut fetched, mut read, mut failure) = (None, None, None);
+    loop {
+        let goes_on = failure.is_none() && !held.app.shutdown.is_stopping();
+        let batch = if goes_on { batches.next() } else { None };
+        if batch.is_none() && fetched.is_none() && read.is_none() {
             break;
         }
-        let before = fetched.take();
-        let store = async {
-            match before {
-                Some(items) => place.store(items, true).await,
-                None => Ok(()),
-            }
-        };
-        let (stored, found) = tokio::join!(store, mailbox.session.fetch_raw(&batch, &limits));
-        stored?;
-        fetched = Some(received(mailbox, held, &batch, found)?);
+        if place.renumbered
+            && let Some(batch) = read.take()
+        {
+            // Which messages we have under another UID is known when those before them have their new ones.
+            place.write(batch).await?;
+        }
+        let (stored, next, found) = tokio::join!(
+            maybe(read.take(), |items| place.write(items)),
+            maybe(fetched.take(), |items| place.read(items, true)),
+            maybe(batch, |batch| async {
+                let found = mailbox.session.fetch_raw(&batch, &limits).await;
+                (batch, found)
+            }),
+        );
+        stored.transpose()?;
+        read = next.transpose()?.flatten();
+        // What came before a failure is stored all the same.
+        match found.map(|(batch, found)| received(mailbox, held, &batch, found)).transpose() {
+            Ok(items) => fetched = items,
+            Err(error) => failure = Some(error),
+        }
     }
-    if let Some(items) = fetched {
-        place.store(items, true).await?;
+    match failure {
+        Some(error) => Err(error),
+        None => Ok(!held.app.shutdown.is_stopping()),
     }
-    Ok(!held.app.shutdown.is_stopping())
+}
+
+async fn maybe<T, F: Future>(value: Option<T>, run: impl FnOnce(T) -> F) -> Option<F::Output> {
+    match value {
+        Some(value) => Some(run(value).await),
+        None => None,
+    }
 }
 
 /// Pairs what was listed with what came. When nothing came, its messages are fetched alone from now on.
@@ -257,10 +278,17 @@ impl<'a> Place<'a> {
         Self { held, uid_validity: mailbox.uid_validity, renumbered: mailbox.renumbered }
     }
 
-    /// Stores messages; those that we have under another UID get their new one. `fetched` says whether their content
-    /// is with us, so that the server's copy may be dealt with.
+    /// Stores messages. `fetched` says whether their content is with us, so that the server's copy may be dealt with.
     async fn store(&self, items: Vec<Item>, fetched: bool) -> Result<(), MailboxError> {
-        let Some(last_uid) = items.iter().map(|item| item.uid).max() else { return Ok(()) };
+        match self.read(items, fetched).await? {
+            Some(batch) => self.write(batch).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Reads messages; those that we have under another UID get their new one.
+    async fn read(&self, items: Vec<Item>, fetched: bool) -> Result<Option<ReadBatch>, MailboxError> {
+        let Some(last_uid) = items.iter().map(|item| item.uid).max() else { return Ok(None) };
         let held = self.held;
         let (folder, uid_validity) = (held.inbound.folder.clone(), i64::from(self.uid_validity));
         let known = if self.renumbered { self.known(&items).await? } else { vec![None; items.len()] };
@@ -278,9 +306,13 @@ impl<'a> Place<'a> {
         let cursor = fetched.then(|| Cursor { folder, uid_validity, last_uid: last_uid.into() });
         let after_fetch_due = fetched && held.inbound.after_fetch.action != AfterFetchAction::Leave;
         let batch = Batch { incoming, rekeyed, cursor, after_fetch_due, fence: Some(held.fence()) };
-        let accepted = accept(&held.app, Arc::clone(&held.account), batch).await?;
+        Ok(Some(accept::read(&held.app, &held.account, batch).await?))
+    }
+
+    async fn write(&self, batch: ReadBatch) -> Result<(), MailboxError> {
+        let accepted = accept::take_in(&self.held.app, &self.held.account, batch).await?;
         let taken = i64::try_from(accepted.stored.len()).unwrap_or(i64::MAX);
-        held.note(|health| health.messages_taken = health.messages_taken.saturating_add(taken));
+        self.held.note(|health| health.messages_taken = health.messages_taken.saturating_add(taken));
         metrics::counter!("postroom_poll_messages_total").increment(taken.unsigned_abs());
         Ok(())
     }

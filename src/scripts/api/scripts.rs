@@ -16,6 +16,7 @@ use super::{check_storable, versions};
 use crate::{
     app::App,
     clock::Timestamp,
+    db::among,
     events::{self, NewEvent},
     http::{
         Answer, Body, Caller, Code, Idempotency, IfMatch, PageQuery, Patch, Path, Problem, Query,
@@ -171,7 +172,7 @@ async fn current(db: &impl ConnectionTrait, ids: Vec<ScriptId>) -> Result<HashMa
     let rows: Vec<(ScriptId, i32, ScriptVersionState)> = version::Entity::find()
         .select_only()
         .columns([version::Column::ScriptId, version::Column::Number, version::Column::State])
-        .filter(version::Column::ScriptId.is_in(ids))
+        .filter(among(version::Column::ScriptId, ids))
         .filter(version::Column::State.ne(ScriptVersionState::Retired))
         .into_tuple()
         .all(db)
