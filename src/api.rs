@@ -35,7 +35,7 @@ use crate::{
         observe::observe,
         problem::{Code, Problem},
     },
-    inbound, outgoing, queues, sandbox, scripts, service, telemetry, templates, work,
+    inbound, outgoing, queues, sandbox, scripts, sends, service, telemetry, templates, work,
 };
 
 /// How long an idle connection is kept: longer than proxies and load balancers keep theirs (a minute, mostly), so that none of
@@ -62,6 +62,7 @@ fn mount_v1(v1: &mut ServiceConfig<'_>) {
         .configure(scripts::api::mount)
         .configure(templates::api::mount)
         .configure(outgoing::api::mount)
+        .configure(sends::api::mount)
         .configure(delivery::api::mount)
         .configure(conversations::notes::mount)
         .configure(answers::api::mount)

@@ -31,6 +31,7 @@ pub mod receipts;
 pub mod sandbox;
 pub mod scripts;
 pub mod secret;
+pub mod sends;
 pub mod service;
 pub mod shutdown;
 pub mod telemetry;
@@ -53,6 +54,7 @@ pub const FEATURE_EDGES: &[(&str, &[&str])] = &[
     ("queues", &["agents", "scripts", "work"]),
     ("receipts", &["accounts", "conversations", "templates"]),
     ("scripts", &["accounts", "agents", "classes", "conversations", "queues", "templates"]),
+    ("sends", &["accounts", "conversations", "templates"]),
     ("templates", &["scripts"]),
     ("work", &["accounts", "agents", "classes", "conversations", "queues", "receipts", "scripts"]),
 ];

@@ -165,6 +165,7 @@ pub const MATRIX: &[(&str, Access)] = &[
     // delivery of messages
     ("get_message_delivery", Roles(STAFF, "work:read")),
     ("get_message_timeline", Roles(STAFF, "work:read")),
+    ("create_message", Roles(SUPERVISOR, "messages:send")),
     ("cancel_message", Roles(STAFF, "work:write")),
     ("retry_message", Roles(STAFF, "work:write")),
     // answering: only the agent who has the item

@@ -5,35 +5,9 @@ use utoipa::ToSchema;
 
 use super::Way;
 use crate::{
+    conversations::recipient::Recipient,
     id::{MessageId, UploadId},
-    mail::address::Mailbox,
 };
-
-/// Somebody who gets an answer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = AnswerRecipient)]
-pub struct Recipient {
-    /// The name.
-    #[serde(default)]
-    #[schema(max_length = 200, examples("Anna Smith"))]
-    pub name: Option<String>,
-    /// The address.
-    #[schema(min_length = 3, max_length = 320, examples("anna@example.org"))]
-    pub address: String,
-}
-
-impl From<Recipient> for Mailbox {
-    fn from(recipient: Recipient) -> Self {
-        Self::new(recipient.name.as_deref(), recipient.address.trim())
-    }
-}
-
-impl From<Mailbox> for Recipient {
-    fn from(mailbox: Mailbox) -> Self {
-        Self { name: mailbox.name, address: mailbox.address }
-    }
-}
 
 /// A reply, or a reply to all.
 #[derive(Clone, Debug, Deserialize, ToSchema)]

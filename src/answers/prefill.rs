@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Way, bodies::Recipient, original::Original, write::signature};
+use super::{Way, original::Original, write::signature};
 use crate::id::MessageId;
 
 /// Which answer is begun.

@@ -4,29 +4,19 @@ use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, Pa
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{
-    bodies::{Recipient, Wanted},
-    desk::at_desk_of,
-    files,
-    original::Original,
-    write,
-};
+use super::{bodies::Wanted, desk::at_desk_of, files, original::Original, write};
 use crate::{
     app::App,
     clock::Timestamp,
     conversations::{
         drafts,
-        entity::{MessageKind, MessageState, message, raw_message, upload},
-        outbound::{self, Filed, Press},
-        source::raw_problem,
+        entity::{MessageKind, MessageState, message, upload},
+        outbound::{self, Filed},
+        recipient::Recipient,
     },
     db::among,
-    http::{
-        Answer, Caller, Code, Idempotency, Problem,
-        idempotency::{Start, Work},
-    },
+    http::{Answer, Caller, Code, Idempotency, Problem, idempotency::Start},
     id::{ConversationId, MessageId, WorkItemId},
-    instance::instance_id,
     work::{act::complete, entity::work_item, journal::Journal, state},
 };
 
@@ -84,37 +74,12 @@ pub(super) async fn answer(
     // Composing and the object store take their time, and no transaction waits for them.
     let paused = work.pause().await?;
     let letter = write::attach(letter, files::load(app, caller, &original, &wanted).await?);
-    let filed = prepare(app, now, &original, letter).await?;
-    let raw = without_data(&filed);
-    let done = async {
-        let work = match paused.resume(&app.db).await? {
-            Start::Replay(answer) => return Ok(Done::Before(answer)),
-            Start::Run(work) => work,
-        };
-        let sent = file(app, &work.tx, now, caller, &wanted, &original.item, filed).await?;
-        let answer = Answer::created(format!("/v1/messages/{}", sent.message_id), &sent)?;
-        Ok::<_, Problem>(Done::Now(work, answer))
-    };
-    match done.await {
-        // Whether a commit that fails took place nobody knows: the bytes stay.
-        Ok(Done::Now(work, answer)) => work.commit(answer).await,
-        Ok(Done::Before(answer)) => {
-            app.raw.forget(&raw).await;
-            Ok(answer)
-        }
-        Err(problem) => {
-            app.raw.forget(&raw).await;
-            Err(problem)
-        }
-    }
-}
-
-/// What became of an answer before the commit.
-enum Done {
-    /// Another replica has sent it meanwhile.
-    Before(actix_web::HttpResponse),
-    /// It is filed in this transaction, and this is to be said of it.
-    Now(Box<Work>, Answer),
+    let filed = outbound::prepare(app, now, &original.account, letter, "/attachment_ids").await?;
+    outbound::finish(app, paused, filed, async |tx, filed| {
+        let sent = file(app, tx, now, caller, &wanted, &original.item, filed).await?;
+        Answer::created(format!("/v1/messages/{}", sent.message_id), &sent)
+    })
+    .await
 }
 
 /// An answer must have seen what the customer wrote last; our own answers, and machines' answers to them, change nothing.
@@ -138,34 +103,6 @@ async fn refuse_stale(
     }
     let detail = format!("the customer's newest message is {last}: read it first");
     Err(Problem::new(Code::ConversationChanged, detail))
-}
-
-/// Composes the mail and makes its bytes durable.
-async fn prepare(
-    app: &App,
-    now: Timestamp,
-    original: &Original,
-    letter: outbound::Letter,
-) -> Result<Filed, Problem> {
-    let press = Press::new(app, instance_id(app).await?, now);
-    let account = original.account.clone();
-    let printed = tokio::task::spawn_blocking(move || press.print(&account, letter)).await;
-    let printed = printed.map_err(Problem::internal)?.map_err(|error| write::problem(&error))?;
-    let limit = app.config.mail.max_message_bytes;
-    if printed.raw.len() > limit {
-        let detail = format!("the whole mail has {} bytes, the limit is {limit}", printed.raw.len());
-        return Err(Problem::invalid("/attachment_ids", "too_large", detail));
-    }
-    Ok(Filed {
-        raw: app.raw.put(printed.message.id, printed.raw).await.map_err(raw_problem)?,
-        message: printed.message,
-        envelope_from: printed.envelope_from,
-        recipients: printed.recipients,
-    })
-}
-
-fn without_data(filed: &Filed) -> raw_message::Model {
-    raw_message::Model { data: None, ..filed.raw.clone() }
 }
 
 /// The transaction's part: everything is checked again, now under the locks.

@@ -1,18 +1,17 @@
 //! Makes the mail of an answer: recipients, subject, the agent's words, the signature and the quote. No I/O.
 
-use super::{
-    Way,
-    bodies::{Recipient, Wanted},
-    original::Original,
-};
+use super::{Way, bodies::Wanted, original::Original};
 use crate::{
-    conversations::{entity::MessageKind, outbound::Letter},
+    conversations::{
+        entity::MessageKind,
+        outbound::Letter,
+        recipient::{Recipient, breaks_lines},
+    },
     http::{Code, Problem, problem::FieldError},
     id::{MessageId, UserId},
     mail::{
-        address::{Address, Mailbox, comparable},
-        classify::is_same_or_tagged,
-        compose::{ComposeError, Outgoing, OutgoingAttachment, escape},
+        address::Mailbox,
+        compose::{Outgoing, OutgoingAttachment, escape},
         sanitise::{self, Images},
     },
 };
@@ -74,7 +73,9 @@ fn check(wanted: &Wanted, own: &[String]) -> Result<(), Problem> {
     ];
     let mut errors: Vec<FieldError> = Vec::new();
     for (field, list) in lists {
-        errors.extend(list.iter().enumerate().filter_map(|(at, one)| wrong_recipient(field, at, one, own)));
+        errors.extend(
+            list.iter().enumerate().filter_map(|(at, one)| one.wrong(&format!("/{field}/{at}"), own)),
+        );
     }
     if wanted.subject.as_deref().is_some_and(breaks_lines) {
         errors.push(error("/subject", "header_injection", "a subject has no line breaks"));
@@ -90,29 +91,6 @@ fn check(wanted: &Wanted, own: &[String]) -> Result<(), Problem> {
         errors.push(error("/outcome_code", "needs_complete", "an outcome is set together with `complete`"));
     }
     if errors.is_empty() { Ok(()) } else { Err(Problem::validation(errors)) }
-}
-
-fn wrong_recipient(field: &str, at: usize, one: &Recipient, own: &[String]) -> Option<FieldError> {
-    if one.name.as_deref().is_some_and(breaks_lines) {
-        let pointer = format!("/{field}/{at}/name");
-        return Some(error(&pointer, "header_injection", "a name has no line breaks"));
-    }
-    let pointer = format!("/{field}/{at}/address");
-    if breaks_lines(&one.address) {
-        return Some(error(&pointer, "header_injection", "an address has no line breaks"));
-    }
-    match Address::parse(comparable(&one.address).trim()) {
-        Err(wrong) => Some(error(&pointer, "invalid_address", &wrong.to_string())),
-        // It would come back marked as our own mail, and no agent would see it.
-        Ok(address) if own.iter().any(|own| is_same_or_tagged(own, address.as_str())) => {
-            Some(error(&pointer, "own_address", "this is an account of ours: transfer the work item instead"))
-        }
-        Ok(_) => None,
-    }
-}
-
-fn breaks_lines(text: &str) -> bool {
-    text.contains(['\r', '\n', '\0'])
 }
 
 fn error(pointer: &str, code: &str, detail: &str) -> FieldError {
@@ -177,22 +155,4 @@ fn paragraphs(text: &str) -> String {
 /// Gives the letter its files.
 pub(super) fn attach(letter: Letter, files: Vec<OutgoingAttachment>) -> Letter {
     Letter { mail: Outgoing { attachments: files, ..letter.mail }, ..letter }
-}
-
-/// What of an answer could not be composed, at its place in the body.
-pub(super) fn problem(error: &ComposeError) -> Problem {
-    let pointer = |field: &str| match field.split_once('.') {
-        Some(("attachments", _)) => "/attachment_ids".to_owned(),
-        _ => format!("/{field}"),
-    };
-    match error {
-        ComposeError::HeaderInjection { field } => {
-            Problem::invalid(pointer(field), "header_injection", error.to_string())
-        }
-        ComposeError::InvalidAddress { field, .. } => {
-            Problem::invalid(pointer(field), "invalid_address", error.to_string())
-        }
-        ComposeError::NoRecipients => Problem::new(Code::NoRecipients, error.to_string()),
-        other => Problem::internal(other),
-    }
 }

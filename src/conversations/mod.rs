@@ -8,5 +8,6 @@ pub mod messages;
 pub mod notes;
 pub mod outbound;
 pub mod parsed;
+pub mod recipient;
 pub mod source;
 pub mod visibility;

@@ -108,7 +108,7 @@ async fn begin(
     keys: Vec<MessageId>,
     server: Arc<outgoing_server::Model>,
 ) -> Result<Vec<Job>, DbErr> {
-    use MessageState::{Deferred, Queued, Uncertain};
+    use MessageState::{Deferred, Queued, Scheduled, Uncertain};
     let rows = Entity::find()
         .filter(among(Column::MessageId, keys.iter().copied()))
         .order_by_asc(Column::Precedence)
@@ -130,7 +130,9 @@ async fn begin(
             _ if row.phase != Phase::Idle => let_go(tx, row.message_id, row.due_at).await?,
             // What may not be repeated is not, whoever made it due.
             Some(Uncertain) if !row.repeatable => let_go(tx, row.message_id, None).await?,
-            Some(was @ (Queued | Deferred | Uncertain)) => {
+            Some(was @ (Queued | Scheduled | Deferred | Uncertain)) => {
+                // Its time has come: when it is put back, it is due.
+                let was = if was == Scheduled { Queued } else { was };
                 let recipients = serde_json::from_value(row.recipients.clone()).unwrap_or_default();
                 jobs.push(Job { row, was, recipients, server: Arc::clone(&server) });
             }

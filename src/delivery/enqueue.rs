@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{
     entity::{Phase, delivery},
     rules::Recipient,
-    settle::message_event,
+    settle::{message_event, name},
     timeline::{self, Line},
 };
 use crate::{
@@ -45,9 +45,11 @@ pub struct Outbound {
     pub precedence: Precedence,
     /// Whether a try whose answer was lost is repeated (at least once) or not (at most once).
     pub repeatable: bool,
+    /// When it may go out; at once when there is none.
+    pub not_before: Option<Timestamp>,
 }
 
-/// Makes the message `queued`, or `held` when there is no outgoing server; gives that state.
+/// Makes the message `queued`, `scheduled` until its time comes, or `held` when there is no outgoing server; gives that state.
 ///
 /// # Errors
 /// Whatever the database says, `RecordNotFound` when the message is not there.
@@ -59,10 +61,14 @@ pub async fn enqueue(
 ) -> Result<MessageState, DbErr> {
     let id = outbound.message_id;
     let server = outgoing::find(tx).await?;
-    let (state, text) = match &server {
-        Some(_) => (MessageState::Queued, ""),
-        None => (MessageState::Held, NO_SERVER),
+    let not_before = outbound.not_before.filter(|at| *at > now);
+    let (state, due_at) = match (not_before, &server) {
+        // What is missing now may be there when its time comes.
+        (Some(at), _) => (MessageState::Scheduled, Some(at)),
+        (None, Some(_)) => (MessageState::Queued, Some(now)),
+        (None, None) => (MessageState::Held, None),
     };
+    let reason = (state == MessageState::Held).then_some(NO_SERVER);
     let retry = server.as_ref().map_or_else(RetryPolicy::default, |server| server.retry_policy());
     let recipients: Vec<Recipient> = outbound.recipients.into_iter().map(Recipient::new).collect();
     let row = delivery::ActiveModel {
@@ -72,11 +78,11 @@ pub async fn enqueue(
         precedence: Set(outbound.precedence as i32),
         repeatable: Set(outbound.repeatable),
         phase: Set(Phase::Idle),
-        due_at: Set(server.is_some().then_some(now)),
+        due_at: Set(due_at),
         lease_until: Set(Timestamp::ZERO),
         attempts: Set(0),
         tries: Set(0),
-        expires_at: Set(now.plus_s(retry.give_up_after_s)),
+        expires_at: Set(not_before.unwrap_or(now).plus_s(retry.give_up_after_s)),
         last_code: Set(None),
         last_text: Set(None),
         created_at: Set(now),
@@ -85,15 +91,16 @@ pub async fn enqueue(
     delivery::Entity::insert(row).exec_without_returning(tx).await?;
     let change = message::ActiveModel {
         state: Set(state),
-        state_reason: Set(server.is_none().then(|| NO_SERVER.to_owned())),
+        state_reason: Set(reason.map(str::to_owned)),
         ..Default::default()
     };
     let update = message::Entity::update_many().set(change).filter(message::Column::Id.eq(id));
     if update.exec(tx).await?.rows_affected == 0 {
         return Err(DbErr::RecordNotFound(format!("message {id}")));
     }
-    let verb = if server.is_some() { "queued" } else { "held" };
-    let lines = vec![Line::note(id, 0, now, "created", ""), Line::note(id, 0, now, verb, text)];
+    let text =
+        not_before.map_or_else(|| reason.unwrap_or_default().to_owned(), |at| format!("to be sent at {at}"));
+    let lines = vec![Line::note(id, 0, now, "created", ""), Line::note(id, 0, now, name(state), &text)];
     timeline::append(tx, now, lines).await?;
     events::append(tx, now, message_event(tx, id, state).await?.into_iter().collect()).await?;
     Ok(state)

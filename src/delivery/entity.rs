@@ -75,6 +75,11 @@ pub mod delivery {
     pub enum Relation {}
 
     impl ActiveModelBehavior for ActiveModel {}
+
+    /// Deliveries in the middle of a try, as the index on them needs it (see [`crate::db::literally`]).
+    pub fn is_begun() -> Expr {
+        Column::Phase.into_simple_expr().ne(Expr::Constant(Phase::Idle.into()))
+    }
 }
 
 /// Every step of every try: a message's timeline.

@@ -50,8 +50,7 @@ pub(super) async fn tend(app: &App) -> Result<usize, DbErr> {
 
 /// Decides about messages whose lease ran out in the middle of a try.
 async fn take_over(app: &App, now: Timestamp) -> Result<usize, DbErr> {
-    let left =
-        Entity::find().filter(Column::Phase.ne(Phase::Idle)).filter(Column::LeaseUntil.lte(now)).limit(BATCH);
+    let left = Entity::find().filter(delivery::is_begun()).filter(Column::LeaseUntil.lte(now)).limit(BATCH);
     let rows = left.all(app.db.read()).await?;
     if rows.is_empty() {
         return Ok(0);

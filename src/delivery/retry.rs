@@ -84,6 +84,7 @@ pub(super) async fn retry(
             _ => Precedence::Bulk,
         },
         repeatable: row.repeatable,
+        not_before: None,
     };
     store(tx, now, old, new).await?;
     enqueue(app, tx, now, outbound).await?;

@@ -165,6 +165,7 @@ pub(super) async fn message_event(
     state: MessageState,
 ) -> Result<Option<NewEvent>, DbErr> {
     let kind = match state {
+        MessageState::Scheduled => "message.scheduled",
         MessageState::Held => "message.held",
         MessageState::Queued => "message.queued",
         MessageState::Deferred => "message.deferred",

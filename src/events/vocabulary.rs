@@ -54,6 +54,7 @@ pub const VOCABULARY: &[(&str, &str, Readers)] = &[
     ("message.held", "A message waits because there is no outgoing server.", Agent),
     ("message.queued", "A message is due to be sent.", Agent),
     ("message.received", "A message came in.", Agent),
+    ("message.scheduled", "A message is to be sent later.", Agent),
     ("message.sent", "The outgoing server took a message.", Agent),
     (
         "message.uncertain",

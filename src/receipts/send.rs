@@ -208,7 +208,7 @@ fn write(
         data: Some(raw),
         object_key: None,
     };
-    Ok(Filed { message, raw, envelope_from, recipients })
+    Ok(Filed { message, raw, envelope_from, recipients, not_before: None })
 }
 
 /// What the template may read.

@@ -130,7 +130,7 @@ pub struct RenderError {
 ///
 /// # Errors
 /// Which part fails, and why.
-pub fn render(template: &Model, context: &Context) -> Result<Rendered, RenderError> {
+pub fn render(template: &Model, context: &impl Serialize) -> Result<Rendered, RenderError> {
     render_in(&STRICT, template, &Value::from(Serde(context)))
 }
 

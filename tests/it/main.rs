@@ -41,6 +41,7 @@ mod queues;
 mod receipts;
 mod sandbox;
 mod scripts;
+mod sends;
 mod support;
 mod templates;
 mod work;

@@ -65,7 +65,8 @@ pub(super) async fn known_uids(held: &Held, uid_validity: u32) -> Result<HashSet
 /// # Errors
 /// `RecordNotUpdated` when they may be another session's, which means another server's messages by them.
 pub(super) async fn due_uids(held: &Held, uid_validity: u32) -> Result<Vec<u32>, DbErr> {
-    let select = sources(held, uid_validity).filter(source::Column::AfterFetchDue.eq(true));
+    // Without `= true`, as the index on them has it.
+    let select = sources(held, uid_validity).filter(source::Column::AfterFetchDue.into_simple_expr());
     let select = select.order_by_asc(source::Column::Uid).select_only().column(source::Column::Uid);
     let uids: Vec<i64> = select.into_tuple().all(held.app.db.read()).await?;
     if !uids.is_empty() {

@@ -44,8 +44,14 @@ impl Draft {
         let account = account_id(app, &tx).await;
         let id = store(app, &tx, account, &self.to).await;
         let Self { to, precedence, repeatable } = self;
-        let outbound =
-            Outbound { message_id: id, envelope_from: FROM.into(), recipients: to, precedence, repeatable };
+        let outbound = Outbound {
+            message_id: id,
+            envelope_from: FROM.into(),
+            recipients: to,
+            precedence,
+            repeatable,
+            not_before: None,
+        };
         let state = enqueue(app, &tx, now, outbound).await.unwrap();
         tx.commit().await.unwrap();
         (id, state)

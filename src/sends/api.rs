@@ -1,0 +1,132 @@
+//! The operation that sends one message.
+
+use actix_web::{HttpResponse, post, web};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+use utoipa_actix_web::service_config::ServiceConfig;
+
+use super::send;
+use crate::{
+    app::App,
+    clock::Timestamp,
+    conversations::{entity::MessageState, recipient::Recipient},
+    http::{Body, Caller, Idempotency, Problem},
+    id::{AccountId, ConversationId, MessageId, TemplateId},
+};
+
+/// Adds the operation.
+pub fn mount(config: &mut ServiceConfig<'_>) {
+    config.service(create_message);
+}
+
+/// A message to be sent: either from a template or with the content that is given.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "to": { "name": "Anna Smith", "address": "anna@example.org" },
+    "content": { "subject": "Your order 4711", "text": "It left our warehouse this morning." },
+    "external_ref": "order-4711"
+}))]
+pub struct MessageCreate {
+    /// Who gets it.
+    pub to: Recipient,
+    /// The account that it is sent from; needed when there are several.
+    #[serde(default)]
+    pub account_id: Option<AccountId>,
+    /// A published template of the purpose `general`.
+    #[serde(default)]
+    pub template_id: Option<TemplateId>,
+    /// What the template reads, by name; it also reads `to.name`, `to.address`, `account.address` and
+    /// `account.display_name`.
+    #[serde(default)]
+    #[schema(max_properties = 200, value_type = Object, example = json!({ "order": 4711 }))]
+    pub variables: Map<String, Value>,
+    /// What it says, instead of a template.
+    #[serde(default)]
+    pub content: Option<MessageContent>,
+    /// When it is sent; at once when it is left out or past. At most a year ahead.
+    #[serde(default)]
+    pub send_at: Option<Timestamp>,
+    /// What the caller knows it by: `GET /v1/messages?external_ref=` finds it.
+    #[serde(default)]
+    #[schema(min_length = 1, max_length = 200, examples("order-4711"))]
+    pub external_ref: Option<String>,
+    /// Only say what would be sent.
+    #[serde(default)]
+    #[schema(default = false)]
+    pub dry_run: bool,
+}
+
+/// What a message says.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MessageContent {
+    /// The subject: one line.
+    #[schema(min_length = 1, max_length = 900, examples("Your order 4711"))]
+    pub subject: String,
+    /// The text; made from the HTML when it is left out.
+    #[serde(default)]
+    #[schema(max_length = 500_000, default = "", examples("It left our warehouse this morning."))]
+    pub text: String,
+    /// The same in HTML; scripts, forms and the like are taken out.
+    #[serde(default)]
+    #[schema(max_length = 500_000, examples("<p>It left our warehouse <b>this morning</b>.</p>"))]
+    pub html: Option<String>,
+}
+
+/// A message that is on its way, or would be.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct CreatedMessage {
+    /// The message: see `GET /v1/messages/{id}`. None of a dry run.
+    pub id: Option<MessageId>,
+    /// The conversation that it begins. None of a dry run.
+    pub conversation_id: Option<ConversationId>,
+    /// The account that it is sent from.
+    pub account_id: AccountId,
+    /// The template that it was made from.
+    pub template_id: Option<TemplateId>,
+    /// Where it stands: `queued`, `scheduled`, or `held` while there is no outgoing server. None of a dry run.
+    pub state: Option<MessageState>,
+    /// Who gets it.
+    pub to: Recipient,
+    /// Its subject.
+    #[schema(examples("Your order 4711"))]
+    pub subject: String,
+    /// Its text.
+    pub text: String,
+    /// Its HTML.
+    pub html: Option<String>,
+    /// Its Message-ID, without angle brackets. None of a dry run.
+    pub message_id_header: Option<String>,
+    /// When it is to be sent, if not at once.
+    pub send_at: Option<Timestamp>,
+    /// What the caller knows it by.
+    pub external_ref: Option<String>,
+    /// Whether nothing was sent.
+    pub dry_run: bool,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// Send one message.
+///
+/// It begins a conversation: an answer to it becomes a work item like any other mail. Follow it with
+/// `GET /v1/messages/{id}/timeline`; while it is not sent, `POST /v1/messages/{id}/cancel` calls it off. With `dry_run`
+/// the answer is 200 and shows what would be sent.
+#[utoipa::path(tag = "messages", request_body = MessageCreate,
+    responses(
+        (status = 200, description = "A dry run: nothing was sent.", body = CreatedMessage),
+        (status = 201, description = "It is on its way.", body = CreatedMessage, headers(("Location" = String)))))]
+#[post("/messages")]
+pub async fn create_message(
+    app: web::Data<App>,
+    caller: Caller,
+    body: Body<MessageCreate>,
+    idempotency: Idempotency,
+) -> Result<HttpResponse, Problem> {
+    if body.0.dry_run {
+        return Ok(HttpResponse::Ok().json(send::dry_run(&app, body.0).await?));
+    }
+    Box::pin(send::create(&app, &caller, body.0, idempotency)).await
+}

@@ -1,0 +1,9 @@
+//! Single sends that another system asks for: one mail to one person, from a template or as it is given.
+//!
+//! A send begins a conversation of its own, so that the answer to it comes to an agent like any other mail. It is marked
+//! `Auto-Submitted: auto-generated` (RFC 3834 §5), because no person wrote it to this recipient just now; what comes back
+//! for it goes to the account all the same.
+
+pub mod api;
+mod send;
+mod write;

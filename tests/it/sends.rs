@@ -1,0 +1,204 @@
+//! Single sends: from a template or as given, now or later, and the answers to them.
+
+use std::time::Duration;
+
+use postroom::{
+    accounts::entity::AccountState,
+    mail::parse::{Limits, parse},
+};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::{
+    inbound::{account, account_in, push_mail},
+    on_both,
+    support::{
+        Client, Reply, TestApp,
+        outbound::{send, use_sink},
+        smtp_sink::{Behaviour, SmtpSink},
+    },
+};
+
+fn order() -> Value {
+    json!({
+        "to": { "name": "Anna", "address": "anna@example.org" },
+        "content": { "subject": "Your order", "text": "It is on its way." }
+    })
+}
+
+fn with(mut body: Value, members: Value) -> Value {
+    body.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+    body
+}
+
+async fn keyed(client: &Client, key: &str, body: &Value) -> Reply {
+    client.send(client.request(Method::POST, "/v1/messages").header("Idempotency-Key", key).json(body)).await
+}
+
+/// A published template; gives its id.
+async fn template(admin: &Client, members: Value) -> String {
+    let body = json!({
+        "name": "Shipped", "purpose": "general", "subject": "Order {{ order.number }}",
+        "text": "Dear {{ to.name }}, order {{ order.number }} left us. {{ account.display_name }}",
+        "html": "<p>Dear {{ to.name }}</p>"
+    });
+    let made = admin.post("/v1/templates", with(body, members)).await.ok();
+    let id = made["id"].as_str().unwrap();
+    admin.post(&format!("/v1/templates/{id}/publish"), json!({})).await.ok();
+    id.to_owned()
+}
+
+async fn count(app: &TestApp) -> usize {
+    let page = app.admin().await.get("/v1/messages?direction=outbound").await.ok();
+    page["items"].as_array().unwrap().len()
+}
+
+on_both! {
+    async fn a_send_reaches_the_server_and_its_answer_becomes_work_in_the_same_conversation(app) {
+        let (admin, sink) = (app.admin().await, SmtpSink::start(Behaviour::default()).await);
+        use_sink(&admin, &sink).await;
+        let account = account(&app, "support@example.com").await;
+        let made = admin.post("/v1/messages", with(order(), json!({ "external_ref": "order-4711" }))).await;
+        assert_eq!(made.status, 201);
+        let location = made.header("location").to_owned();
+        let made = made.ok();
+        assert_eq!(location, format!("/v1/messages/{}", made["id"].as_str().unwrap()));
+        assert_eq!((&made["state"], &made["dry_run"], &made["account_id"]), (&json!("queued"), &json!(false), &json!(account.id)));
+        send(&app).await;
+        let message = admin.get(&location).await.ok();
+        assert_eq!((&message["state"], &message["kind"]), (&json!("sent"), &json!("direct")));
+        let found = admin.get("/v1/messages?external_ref=order-4711").await.ok();
+        assert_eq!(found["items"][0]["id"], made["id"]);
+
+        let taken = &sink.received()[0];
+        assert_eq!((taken.from.as_str(), taken.to.as_slice()), ("support@example.com", &["anna@example.org".to_owned()][..]));
+        let mail = parse(&taken.raw, &Limits::default()).unwrap();
+        assert_eq!((mail.subject.as_deref(), mail.text.as_deref().map(str::trim)), (Some("Your order"), Some("It is on its way.")));
+        assert_eq!(mail.headers["auto-submitted"], ["auto-generated"]);
+        assert_eq!(mail.message_id.as_deref(), made["message_id_header"].as_str());
+
+        let answered = push_mail(&admin, account.id, &format!("In-Reply-To: <{}>", mail.message_id.unwrap())).await;
+        assert_eq!(Some(answered.as_str()), made["conversation_id"].as_str());
+        let work = admin.get(&format!("/v1/work-items?conversation_id={answered}")).await.ok();
+        assert_eq!(work["items"].as_array().unwrap().len(), 1);
+    }
+
+    async fn a_template_is_rendered_with_the_variables_and_escapes_them(app) {
+        let admin = app.admin().await;
+        account(&app, "support@example.com").await;
+        let id = template(&admin, json!({ "html": "<p>Dear {{ to.name }}: {{ note }}</p>" })).await;
+        let body = json!({
+            "to": { "name": "Anna", "address": "anna@example.org" }, "template_id": id,
+            "variables": { "order": { "number": 4711 }, "note": "<b>2 < 3</b>" }
+        });
+        let dry = admin.post("/v1/messages", with(body.clone(), json!({ "dry_run": true }))).await;
+        assert_eq!(dry.status, 200);
+        let dry = dry.ok();
+        assert_eq!((&dry["id"], &dry["state"], &dry["subject"]), (&Value::Null, &Value::Null, &json!("Order 4711")));
+        assert_eq!(dry["html"], "<p>Dear Anna: &lt;b&gt;2 &lt; 3&lt;&#x2f;b&gt;</p>");
+        assert!(dry["text"].as_str().unwrap().starts_with("Dear Anna, order 4711 left us."));
+        assert_eq!(count(&app).await, 0);
+        let made = admin.post("/v1/messages", body).await.ok();
+        assert_eq!((&made["subject"], &made["html"], &made["template_id"]), (&dry["subject"], &dry["html"], &json!(id)));
+        // There is no outgoing server: it waits for one.
+        assert_eq!(made["state"], "held");
+        assert_eq!(count(&app).await, 1);
+    }
+
+    async fn a_send_for_later_waits_for_its_time_and_can_be_called_off(app) {
+        let app = TestApp::frozen(app.backend).await;
+        let (admin, sink) = (app.admin().await, SmtpSink::start(Behaviour::default()).await);
+        use_sink(&admin, &sink).await;
+        account(&app, "support@example.com").await;
+        let later = json!({ "send_at": app.app.clock.now().plus_s(3600) });
+        let first = admin.post("/v1/messages", with(order(), later.clone())).await.ok();
+        let second = admin.post("/v1/messages", with(order(), later)).await.ok();
+        assert_eq!((&first["state"], &second["state"]), (&json!("scheduled"), &json!("scheduled")));
+        send(&app).await;
+        assert!(sink.received().is_empty());
+        admin.post(&format!("/v1/messages/{}/cancel", second["id"].as_str().unwrap()), json!({})).await.ok();
+        app.app.clock.advance(Duration::from_secs(3601));
+        let admin = app.admin().await;
+        send(&app).await;
+        send(&app).await;
+        assert_eq!(sink.received().len(), 1);
+        let state = |id: &Value| format!("/v1/messages/{}", id.as_str().unwrap());
+        assert_eq!(admin.get(&state(&first["id"])).await.ok()["state"], "sent");
+        assert_eq!(admin.get(&state(&second["id"])).await.ok()["state"], "cancelled");
+        // A time that is past means now.
+        let past = json!({ "send_at": app.app.clock.now().plus_s(-60) });
+        let third = admin.post("/v1/messages", with(order(), past)).await.ok();
+        assert_eq!((&third["state"], &third["send_at"]), (&json!("queued"), &Value::Null));
+    }
+
+    async fn the_same_key_sends_once(app) {
+        let admin = app.admin().await;
+        let account = account(&app, "support@example.com").await;
+        let first = keyed(&admin, "k1", &order()).await.ok();
+        admin.post(&format!("/v1/accounts/{}/disable", account.id), json!({})).await.ok();
+        // What was answered is answered again, whatever has changed since.
+        assert_eq!(keyed(&admin, "k1", &order()).await.ok(), first);
+        let other = with(order(), json!({ "external_ref": "another" }));
+        keyed(&admin, "k1", &other).await.problem(422, "idempotency_key_reused");
+        assert_eq!(count(&app).await, 1);
+    }
+
+    async fn what_cannot_be_sent_is_refused_and_nothing_is_kept(app) {
+        let admin = app.admin().await;
+        let refused = admin.post("/v1/messages", order()).await;
+        assert_eq!(refused.pointers(), ["/account_id"]);
+        let first = account(&app, "support@example.com").await;
+        let (draft, gone) = (
+            account_in(&app, "draft@example.com", AccountState::Draft).await,
+            account_in(&app, "gone@example.com", AccountState::Disabled).await,
+        );
+        let unpublished = admin.post("/v1/templates", json!({ "name": "Draft", "purpose": "general", "subject": "x", "text": "y" })).await.ok()["id"].clone();
+        let receipt = template(&admin, json!({ "name": "Receipt", "purpose": "receipt", "subject": "x", "text": "y", "html": null })).await;
+        let marketing = template(&admin, json!({ "name": "Offer", "category": "marketing" })).await;
+        let general = template(&admin, json!({})).await;
+        let nobody = uuid::Uuid::now_v7();
+        let of = |id: &Value| json!({ "to": { "address": "anna@example.org" }, "template_id": id });
+        let content = |content: Value| with(order(), json!({ "content": content }));
+        for (body, pointer) in [
+            (json!({ "to": { "address": "anna@example.org" } }), "/content"),
+            (with(order(), json!({ "template_id": general })), "/content"),
+            (with(order(), json!({ "variables": { "a": 1 } })), "/variables"),
+            (with(order(), json!({ "to": { "address": "not an address" } })), "/to/address"),
+            (with(order(), json!({ "to": { "address": "anna@example.org\r\nBcc: x@example.org" } })), "/to/address"),
+            (with(order(), json!({ "to": { "name": "A\nB", "address": "anna@example.org" } })), "/to/name"),
+            (with(order(), json!({ "to": { "address": "support+x@example.com" } })), "/to/address"),
+            (content(json!({ "subject": "a\r\nb", "text": "x" })), "/content/subject"),
+            (content(json!({ "subject": "a", "text": " ", "html": "" })), "/content/text"),
+            (with(order(), json!({ "account_id": nobody })), "/account_id"),
+            (with(order(), json!({ "account_id": draft.id })), "/account_id"),
+            (with(order(), json!({ "account_id": gone.id })), "/account_id"),
+            (with(order(), json!({ "send_at": app.app.clock.now().plus_s(400 * 86_400) })), "/send_at"),
+            (of(&json!(nobody)), "/template_id"),
+            (of(&unpublished), "/template_id"),
+            (of(&json!(receipt)), "/template_id"),
+            (of(&json!(marketing)), "/template_id"),
+            (of(&json!(general)), "/variables"),
+            (with(of(&json!(general)), json!({ "variables": { "to": "me" } })), "/variables/to"),
+        ] {
+            for body in [body.clone(), with(body, json!({ "dry_run": true }))] {
+                let refused = admin.post("/v1/messages", body.clone()).await;
+                assert_eq!((refused.status, refused.pointers()), (422, vec![pointer]), "{body}");
+            }
+        }
+        assert_eq!(count(&app).await, 0);
+        account(&app, "second@example.com").await;
+        assert_eq!(admin.post("/v1/messages", order()).await.pointers(), ["/account_id"]);
+        admin.post("/v1/messages", with(order(), json!({ "account_id": first.id }))).await.ok();
+        let conversations = admin.get("/v1/conversations").await.ok();
+        assert_eq!(conversations["items"].as_array().unwrap().len(), 1);
+    }
+
+    async fn a_template_that_needs_more_says_what(app) {
+        let admin = app.admin().await;
+        account(&app, "support@example.com").await;
+        let id = template(&admin, json!({})).await;
+        let body = json!({ "to": { "address": "anna@example.org" }, "template_id": id });
+        let refused = admin.post("/v1/messages", body).await;
+        assert!(refused.body["errors"][0]["detail"].as_str().unwrap().contains("order.number"), "{}", refused.body);
+    }
+}
