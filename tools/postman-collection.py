@@ -429,6 +429,8 @@ def conversations():
 
 def messages():
     one, answer = {"id": "{{message_w}}"}, {"id": "{{answer_w}}"}
+    letter = {"account_id": "{{account_id}}", "template_id": "{{letter_id}}", "variables": {"order": {"number": 4711}},
+              "to": {"name": "Chris", "address": "chris@customer.test"}}
     return [
         request("list_messages", query={"limit": "100"}, test=[("some", "body.items.length > 0")]),
         request("get_message", who="agent", path=one),
@@ -440,6 +442,23 @@ def messages():
         request("cancel_message", who="agent", path={"id": "{{unsent_id}}"}, test=state_is("cancelled")),
         request("retry_message", who="agent", path=answer, status=409,
                 test=[("what was sent is not sent again", "body.code === 'invalid_state'")]),
+        request("create_template", "A letter for one customer", save={"letter_id": "body.id"}, body={
+            "name": "Shipped {{run}}", "purpose": "general", "subject": "Order {{ order.number }} is on its way",
+            "text": "Dear {{ to.name }},\n\nyour order {{ order.number }} left us today.\n\n{{ account.display_name }}"}),
+        request("publish_template", "Publish it", path={"id": "{{letter_id}}"}, test=state_is("published")),
+        request("create_message", "What would the customer get?", body={**letter, "dry_run": True}, status=200,
+                test=[("with the order's number", "body.subject === 'Order 4711 is on its way'"), ("not sent", "!body.id")]),
+        request("create_message", body={**letter, "external_ref": "order-4711-{{run}}"}, status=201,
+                save={"direct_id": "body.id"}, test=state_is("queued")),
+        request("get_message_timeline", "What became of it?", path={"id": "{{direct_id}}"},
+                test=[("made and queued", "body.items.map((line) => line.step).join() === 'created,queued'")]),
+        request("list_messages", "Find it by the order", query={"external_ref": "order-4711-{{run}}"},
+                test=[("that one", "body.items[0].id === pm.collectionVariables.get('direct_id')")]),
+        request("create_message", "Send one tomorrow", status=201, save={"later_id": "body.id"}, test=state_is("scheduled"),
+                before=["pm.collectionVariables.set('tomorrow', new Date(Date.now() + 86400000).toISOString());"],
+                body={"account_id": "{{account_id}}", "to": {"address": "chris@customer.test"}, "send_at": "{{tomorrow}}",
+                      "content": {"subject": "Is everything well?", "text": "Tell us what you think."}}),
+        request("cancel_message", "Or rather not", path={"id": "{{later_id}}"}, test=state_is("cancelled")),
     ]
 
 

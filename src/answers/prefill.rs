@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{Way, original::Original, write::signature};
-use crate::id::MessageId;
+use crate::{conversations::recipient::Recipient, id::MessageId};
 
 /// Which answer is begun.
 #[derive(Debug, Deserialize, IntoParams)]

@@ -29,7 +29,7 @@ pub enum Phase {
 
 /// Messages due to be sent.
 pub mod delivery {
-    use sea_orm::entity::prelude::*;
+    use sea_orm::{ExprTrait, IntoSimpleExpr, entity::prelude::*};
 
     use crate::{clock::Timestamp, delivery::entity::Phase, id::MessageId};
 
@@ -78,7 +78,7 @@ pub mod delivery {
 
     /// Deliveries in the middle of a try, as the index on them needs it (see [`crate::db::literally`]).
     pub fn is_begun() -> Expr {
-        Column::Phase.into_simple_expr().ne(Expr::Constant(Phase::Idle.into()))
+        ExprTrait::ne(Column::Phase.into_simple_expr(), Expr::Constant(Phase::Idle.into()))
     }
 }
 

@@ -12,7 +12,7 @@ use super::{
     enqueue::NO_SERVER,
     entity::{
         Phase,
-        delivery::{ActiveModel, Column, Entity, Model},
+        delivery::{self, ActiveModel, Column, Entity, Model},
     },
     rules::Recipient,
     settle::{message_event, move_message, name},

@@ -40,7 +40,7 @@ pub struct MessageCreate {
     /// What the template reads, by name; it also reads `to.name`, `to.address`, `account.address` and
     /// `account.display_name`.
     #[serde(default)]
-    #[schema(max_properties = 200, value_type = Object, example = json!({ "order": 4711 }))]
+    #[schema(value_type = Object, example = json!({ "order": 4711 }))]
     pub variables: Map<String, Value>,
     /// What it says, instead of a template.
     #[serde(default)]

@@ -106,7 +106,6 @@ on_both! {
     }
 
     async fn a_send_for_later_waits_for_its_time_and_can_be_called_off(app) {
-        let app = TestApp::frozen(app.backend).await;
         let (admin, sink) = (app.admin().await, SmtpSink::start(Behaviour::default()).await);
         use_sink(&admin, &sink).await;
         account(&app, "support@example.com").await;
