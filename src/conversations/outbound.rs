@@ -265,14 +265,15 @@ pub async fn finish(
     file: impl AsyncFnOnce(&DatabaseTransaction, Filed) -> Result<Answer, Problem>,
 ) -> Result<HttpResponse, Problem> {
     let raw = raw_message::Model { data: None, ..filed.raw.clone() };
-    let done = async {
+    // On the heap, because every handler's future would carry it otherwise.
+    let done = Box::pin(async {
         let work = match paused.resume(&app.db).await? {
             Start::Replay(answer) => return Ok(Done::Before(answer)),
             Start::Run(work) => work,
         };
         let answer = file(&work.tx, filed).await?;
         Ok::<_, Problem>(Done::Now(work, answer))
-    };
+    });
     match done.await {
         // Whether a commit that fails took place nobody knows: the bytes stay.
         Ok(Done::Now(work, answer)) => work.commit(answer).await,
