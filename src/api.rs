@@ -35,7 +35,7 @@ use crate::{
         observe::observe,
         problem::{Code, Problem},
     },
-    inbound, outgoing, queues, sandbox, scripts, sends, service, telemetry, templates, work,
+    inbound, outgoing, queues, sandbox, scripts, sends, service, suppressions, telemetry, templates, work,
 };
 
 /// How long an idle connection is kept: longer than proxies and load balancers keep theirs (a minute, mostly), so that none of
@@ -63,6 +63,7 @@ fn mount_v1(v1: &mut ServiceConfig<'_>) {
         .configure(templates::api::mount)
         .configure(outgoing::api::mount)
         .configure(sends::api::mount)
+        .configure(suppressions::api::mount)
         .configure(delivery::api::mount)
         .configure(conversations::notes::mount)
         .configure(answers::api::mount)

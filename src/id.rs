@@ -97,6 +97,8 @@ ids! {
     CalendarId,
     /// A template.
     TemplateId,
+    /// An address that we may not send to.
+    SuppressionId,
     /// An event of the log.
     EventId,
     /// An entry of the audit log.

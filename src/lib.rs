@@ -34,6 +34,7 @@ pub mod secret;
 pub mod sends;
 pub mod service;
 pub mod shutdown;
+pub mod suppressions;
 pub mod telemetry;
 pub mod templates;
 pub mod work;
@@ -47,14 +48,15 @@ pub const FEATURE_EDGES: &[(&str, &[&str])] = &[
     ("answers", &["accounts", "conversations", "work"]),
     ("classes", &["scripts"]),
     ("conversations", &["accounts", "delivery", "work"]),
-    ("delivery", &["conversations", "outgoing"]),
+    ("delivery", &["conversations", "outgoing", "suppressions"]),
     ("events", &[]),
     ("inbound", &["accounts", "conversations", "work"]),
     ("outgoing", &["accounts"]),
     ("queues", &["agents", "scripts", "work"]),
     ("receipts", &["accounts", "conversations", "templates"]),
     ("scripts", &["accounts", "agents", "classes", "conversations", "queues", "templates"]),
-    ("sends", &["accounts", "conversations", "templates"]),
+    ("sends", &["accounts", "conversations", "suppressions", "templates"]),
+    ("suppressions", &["conversations"]),
     ("templates", &["scripts"]),
     ("work", &["accounts", "agents", "classes", "conversations", "queues", "receipts", "scripts"]),
 ];

@@ -462,6 +462,23 @@ def messages():
     ]
 
 
+def suppressions():
+    one = {"id": "{{suppression_id}}"}
+    to_them = {"account_id": "{{account_id}}", "to": {"address": "No-More-{{run}}@customer.test"},
+               "content": {"subject": "News", "text": "There is news."}}
+    return [
+        request("create_suppression", body={"address": "no-more-{{run}}@customer.test", "note": "Asked by telephone"},
+                save={"suppression_id": "body.id"}, test=[("it holds", "body.in_force")]),
+        request("list_suppressions", query={"address": "no-more-{{run}}@customer.test"},
+                test=[("that one", "body.items[0].id === pm.collectionVariables.get('suppression_id')")]),
+        request("get_suppression", path=one, test=[("decided here", "body.reason === 'manual'")]),
+        request("create_message", "A send to them is held back", body=to_them, status=201, test=state_is("suppressed")),
+        request("delete_suppression", path=one),
+        request("create_message", "Now it would go out", body={**to_them, "dry_run": True}, status=200,
+                test=[("nothing is against it", "body.suppressed_by === null")]),
+    ]
+
+
 def outgoing():
     one = {"id": "{{captured_id}}"}
     return [
@@ -498,7 +515,8 @@ def collection():
         ("service", service()), ("access", access()), ("accounts", accounts()), ("scripts", scripts()),
         ("templates", templates()), ("classes", simple("class", "classes")), ("skills", simple("skill", "skills")),
         ("agent groups", simple("agent_group", "agent_groups")), ("agents", agents()), ("queues", queues()),
-        ("offers", offers()), ("work items", work_items()), ("messages", messages()), ("outgoing server", outgoing()),
+        ("offers", offers()), ("work items", work_items()), ("messages", messages()), ("suppressions", suppressions()),
+        ("outgoing server", outgoing()),
         ("conversations", conversations()), ("work items, to the end", work_items_end()), ("events", events()),
         ("sandbox", sandbox()),
     ]

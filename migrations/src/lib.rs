@@ -18,6 +18,7 @@ mod m0004_accounts;
 mod m0005_conversations;
 mod m0006_work;
 mod m0007_delivery;
+mod m0008_suppressions;
 mod sql;
 
 /// All migrations, oldest first.
@@ -35,6 +36,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0005_conversations::Migration),
             Box::new(m0006_work::Migration),
             Box::new(m0007_delivery::Migration),
+            Box::new(m0008_suppressions::Migration),
         ]
     }
 }

@@ -168,6 +168,10 @@ pub const MATRIX: &[(&str, Access)] = &[
     ("create_message", Roles(SUPERVISOR, "messages:send")),
     ("cancel_message", Roles(STAFF, "work:write")),
     ("retry_message", Roles(STAFF, "work:write")),
+    ("list_suppressions", Roles(SUPERVISOR, "suppressions:read")),
+    ("get_suppression", Roles(SUPERVISOR, "suppressions:read")),
+    ("create_suppression", Roles(SUPERVISOR, "suppressions:write")),
+    ("delete_suppression", Roles(SUPERVISOR, "suppressions:write")),
     // answering: only the agent who has the item
     ("reply_work_item", Roles(STAFF, "work:write")),
     ("reply_all_work_item", Roles(STAFF, "work:write")),

@@ -43,7 +43,7 @@ const WITHOUT_KEY: &[&str] = &[
 ];
 
 /// Changes of what has no version, so that there is no ETag to compare.
-const WITHOUT_ETAG: &[&str] = &["delete_captured_messages", "delete_upload"];
+const WITHOUT_ETAG: &[&str] = &["delete_captured_messages", "delete_suppression", "delete_upload"];
 
 #[derive(OpenApi)]
 #[openapi(
@@ -65,6 +65,7 @@ const WITHOUT_ETAG: &[&str] = &["delete_captured_messages", "delete_upload"];
         (name = "outgoing server", description = "The one SMTP server that all accounts share."),
         (name = "scripts", description = "Routing: scripts and their versions, calendars, global variables."),
         (name = "templates", description = "Texts for automatic answers."),
+        (name = "suppressions", description = "Addresses that we may not send to."),
         (name = "classes", description = "What kind of contact this is."),
         (name = "skills", description = "What agents can do."),
         (name = "agent groups", description = "Who serves queues, and how work is offered to them."),

@@ -204,6 +204,8 @@ pub struct Filed {
     pub recipients: Vec<String>,
     /// When it may go out; at once when there is none.
     pub not_before: Option<Timestamp>,
+    /// Why it may not go out at all.
+    pub barred: Option<String>,
 }
 
 /// Composes a mail and makes its bytes durable; `files` is the place in the body of what makes it large.
@@ -232,6 +234,7 @@ pub async fn prepare(
         envelope_from: printed.envelope_from,
         recipients: printed.recipients,
         not_before: None,
+        barred: None,
     })
 }
 
@@ -328,6 +331,7 @@ pub async fn file(
             },
             repeatable: true,
             not_before: mail.not_before,
+            barred: mail.barred,
         };
         states.push(enqueue(app, tx, now, outbound).await?);
     }

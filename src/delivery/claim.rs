@@ -3,22 +3,27 @@
 use std::sync::Arc;
 
 use sea_orm::{
+    ActiveValue::Set,
     ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
     sea_query::{Expr, ExprTrait},
 };
 
 use super::{
+    enqueue::Precedence,
     entity::{
         Phase,
         delivery::{Column, Entity, Model},
     },
     rules::Recipient,
+    settle::message_event,
+    timeline::{self, Line},
 };
 use crate::{
     app::App,
     clock::Timestamp,
     conversations::entity::{MessageState, message},
     db::among,
+    events,
     id::MessageId,
     lease::Leased,
     outgoing::{
@@ -26,6 +31,7 @@ use crate::{
         entity::{OutgoingState, outgoing_server},
         state,
     },
+    suppressions::{Barred, entity::SuppressionReason},
 };
 
 /// How long a message is held before another process takes it over, in seconds; renewed while it is being sent.
@@ -115,25 +121,34 @@ async fn begin(
         .order_by_asc(Column::DueAt)
         .all(tx)
         .await?;
-    let states: Vec<(MessageId, MessageState)> = message::Entity::find()
+    let found: Vec<(MessageId, MessageState, Option<String>)> = message::Entity::find()
         .select_only()
-        .columns([message::Column::Id, message::Column::State])
+        .columns([message::Column::Id, message::Column::State, message::Column::Category])
         .filter(among(message::Column::Id, keys))
         .into_tuple()
         .all(tx)
         .await?;
+    let barred = barred(tx, now, &rows).await?;
     let mut jobs = Vec::with_capacity(rows.len());
     for row in rows {
-        let was = states.iter().find(|(id, _)| *id == row.message_id).map(|(_, state)| *state);
-        match was {
+        let message = found.iter().find(|(id, ..)| *id == row.message_id);
+        let marketing = message.is_some_and(|(_, _, category)| category.as_deref() == Some("marketing"));
+        match message.map(|(_, state, _)| *state) {
             // Left behind by a process that died a moment ago: `recover` decides about it.
             _ if row.phase != Phase::Idle => let_go(tx, row.message_id, row.due_at).await?,
             // What may not be repeated is not, whoever made it due.
             Some(Uncertain) if !row.repeatable => let_go(tx, row.message_id, None).await?,
             Some(was @ (Queued | Scheduled | Deferred | Uncertain)) => {
+                let recipients: Vec<Recipient> =
+                    serde_json::from_value(row.recipients.clone()).unwrap_or_default();
+                let reason = recipients.iter().find_map(|one| barred.reason(&one.address, marketing));
+                // What may have been sent already is not called unsent.
+                if let Some(reason) = reason.filter(|_| was != Uncertain) {
+                    suppress(tx, now, row.message_id, was, reason).await?;
+                    continue;
+                }
                 // Its time has come: when it is put back, it is due.
                 let was = if was == Scheduled { Queued } else { was };
-                let recipients = serde_json::from_value(row.recipients.clone()).unwrap_or_default();
                 jobs.push(Job { row, was, recipients, server: Arc::clone(&server) });
             }
             _ => let_go(tx, row.message_id, None).await?,
@@ -153,6 +168,42 @@ async fn begin(
         .exec(tx)
         .await?;
     Ok(jobs)
+}
+
+/// Who of the recipients may not be written to. An agent's answer is never held back.
+async fn barred(tx: &DatabaseTransaction, now: Timestamp, rows: &[Model]) -> Result<Barred, DbErr> {
+    let ours = rows.iter().filter(|row| row.precedence != Precedence::Answer as i32);
+    let recipients: Vec<Recipient> = ours
+        .flat_map(|row| serde_json::from_value::<Vec<Recipient>>(row.recipients.clone()).unwrap_or_default())
+        .collect();
+    Barred::among(tx, recipients.iter().map(|one| one.address.as_str()), now).await
+}
+
+/// Its recipient was barred since the message was made: it is never sent.
+async fn suppress(
+    tx: &DatabaseTransaction,
+    now: Timestamp,
+    id: MessageId,
+    was: MessageState,
+    reason: SuppressionReason,
+) -> Result<(), DbErr> {
+    let change = message::ActiveModel {
+        state: Set(MessageState::Suppressed),
+        state_reason: Set(Some(reason.words().to_owned())),
+        updated_at: Set(now),
+        ..Default::default()
+    };
+    message::Entity::update_many()
+        .set(change)
+        .col_expr(message::Column::Version, Expr::col(message::Column::Version).add(1))
+        .filter(message::Column::Id.eq(id))
+        .filter(message::Column::State.eq(was))
+        .exec(tx)
+        .await?;
+    let_go(tx, id, None).await?;
+    timeline::append(tx, now, vec![Line::note(id, 0, now, "suppressed", reason.words())]).await?;
+    let told = message_event(tx, id, MessageState::Suppressed).await?;
+    events::append(tx, now, told.into_iter().collect()).await
 }
 
 async fn let_go(tx: &DatabaseTransaction, id: MessageId, due_at: Option<Timestamp>) -> Result<(), DbErr> {

@@ -47,9 +47,12 @@ pub struct Outbound {
     pub repeatable: bool,
     /// When it may go out; at once when there is none.
     pub not_before: Option<Timestamp>,
+    /// Why it may not go out at all: its recipient is not to be written to.
+    pub barred: Option<String>,
 }
 
-/// Makes the message `queued`, `scheduled` until its time comes, or `held` when there is no outgoing server; gives that state.
+/// Makes the message `queued`, `scheduled` until its time comes, `held` when there is no outgoing server, or `suppressed`;
+/// gives that state.
 ///
 /// # Errors
 /// Whatever the database says, `RecordNotFound` when the message is not there.
@@ -62,13 +65,13 @@ pub async fn enqueue(
     let id = outbound.message_id;
     let server = outgoing::find(tx).await?;
     let not_before = outbound.not_before.filter(|at| *at > now);
-    let (state, due_at) = match (not_before, &server) {
+    let (state, due_at, reason) = match (outbound.barred, not_before, &server) {
+        (Some(why), _, _) => (MessageState::Suppressed, None, Some(why)),
         // What is missing now may be there when its time comes.
-        (Some(at), _) => (MessageState::Scheduled, Some(at)),
-        (None, Some(_)) => (MessageState::Queued, Some(now)),
-        (None, None) => (MessageState::Held, None),
+        (None, Some(at), _) => (MessageState::Scheduled, Some(at), None),
+        (None, None, Some(_)) => (MessageState::Queued, Some(now), None),
+        (None, None, None) => (MessageState::Held, None, Some(NO_SERVER.to_owned())),
     };
-    let reason = (state == MessageState::Held).then_some(NO_SERVER);
     let retry = server.as_ref().map_or_else(RetryPolicy::default, |server| server.retry_policy());
     let recipients: Vec<Recipient> = outbound.recipients.into_iter().map(Recipient::new).collect();
     let row = delivery::ActiveModel {
@@ -89,17 +92,17 @@ pub async fn enqueue(
         updated_at: Set(now),
     };
     delivery::Entity::insert(row).exec_without_returning(tx).await?;
-    let change = message::ActiveModel {
-        state: Set(state),
-        state_reason: Set(reason.map(str::to_owned)),
-        ..Default::default()
-    };
+    let change =
+        message::ActiveModel { state: Set(state), state_reason: Set(reason.clone()), ..Default::default() };
     let update = message::Entity::update_many().set(change).filter(message::Column::Id.eq(id));
     if update.exec(tx).await?.rows_affected == 0 {
         return Err(DbErr::RecordNotFound(format!("message {id}")));
     }
-    let text =
-        not_before.map_or_else(|| reason.unwrap_or_default().to_owned(), |at| format!("to be sent at {at}"));
+    let text = match (reason, due_at.filter(|at| *at > now)) {
+        (Some(reason), _) => reason,
+        (None, Some(at)) => format!("to be sent at {at}"),
+        (None, None) => String::new(),
+    };
     let lines = vec![Line::note(id, 0, now, "created", ""), Line::note(id, 0, now, name(state), &text)];
     timeline::append(tx, now, lines).await?;
     events::append(tx, now, message_event(tx, id, state).await?.into_iter().collect()).await?;

@@ -85,6 +85,7 @@ pub(super) async fn retry(
         },
         repeatable: row.repeatable,
         not_before: None,
+        barred: None,
     };
     store(tx, now, old, new).await?;
     enqueue(app, tx, now, outbound).await?;

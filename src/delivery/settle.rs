@@ -174,6 +174,7 @@ pub(super) async fn message_event(
         MessageState::Uncertain => "message.uncertain",
         MessageState::Expired => "message.expired",
         MessageState::Cancelled => "message.cancelled",
+        MessageState::Suppressed => "message.suppressed",
         _ => return Ok(None),
     };
     let to_conversation = message::Entity::belongs_to(conversation::Entity)
@@ -210,6 +211,13 @@ pub(super) fn name(state: MessageState) -> &'static str {
         MessageState::Expired => "expired",
         MessageState::Cancelled => "cancelled",
         MessageState::Sending => "sending",
-        _ => "state",
+        MessageState::Scheduled => "scheduled",
+        MessageState::Suppressed => "suppressed",
+        MessageState::Delivered => "delivered",
+        MessageState::Bounced => "bounced",
+        MessageState::Complained => "complained",
+        MessageState::Received | MessageState::Parsed | MessageState::Unparsed | MessageState::Oversize => {
+            "inbound"
+        }
     }
 }

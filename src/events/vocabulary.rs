@@ -56,6 +56,7 @@ pub const VOCABULARY: &[(&str, &str, Readers)] = &[
     ("message.received", "A message came in.", Agent),
     ("message.scheduled", "A message is to be sent later.", Agent),
     ("message.sent", "The outgoing server took a message.", Agent),
+    ("message.suppressed", "A message is not sent, because its recipient may not be written to.", Agent),
     (
         "message.uncertain",
         "The outgoing server's last word on a message was lost; it may have been sent.",
@@ -85,6 +86,8 @@ pub const VOCABULARY: &[(&str, &str, Readers)] = &[
     ("skill.created", "A skill was made.", Everybody),
     ("skill.deleted", "A skill was deleted.", Everybody),
     ("skill.updated", "A skill was changed.", Everybody),
+    ("suppression.created", "An address may not be written to any more; `reason` says why.", Supervisors),
+    ("suppression.deleted", "An address may be written to again.", Supervisors),
     ("template.archived", "A template is no longer sent.", Supervisors),
     ("template.created", "A template was made.", Supervisors),
     ("template.deleted", "A template was deleted.", Supervisors),

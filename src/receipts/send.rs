@@ -208,7 +208,7 @@ fn write(
         data: Some(raw),
         object_key: None,
     };
-    Ok(Filed { message, raw, envelope_from, recipients, not_before: None })
+    Ok(Filed { message, raw, envelope_from, recipients, not_before: None, barred: None })
 }
 
 /// What the template may read.

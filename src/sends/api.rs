@@ -13,6 +13,7 @@ use crate::{
     conversations::{entity::MessageState, recipient::Recipient},
     http::{Body, Caller, Idempotency, Problem},
     id::{AccountId, ConversationId, MessageId, TemplateId},
+    suppressions::entity::SuppressionReason,
 };
 
 /// Adds the operation.
@@ -86,7 +87,7 @@ pub struct CreatedMessage {
     pub account_id: AccountId,
     /// The template that it was made from.
     pub template_id: Option<TemplateId>,
-    /// Where it stands: `queued`, `scheduled`, or `held` while there is no outgoing server. None of a dry run.
+    /// Where it stands: `queued`, `scheduled`, `held` while there is no outgoing server, or `suppressed`. None of a dry run.
     pub state: Option<MessageState>,
     /// Who gets it.
     pub to: Recipient,
@@ -103,6 +104,8 @@ pub struct CreatedMessage {
     pub send_at: Option<Timestamp>,
     /// What the caller knows it by.
     pub external_ref: Option<String>,
+    /// Why the recipient may not be written to: then nothing is sent, and the state is `suppressed`.
+    pub suppressed_by: Option<SuppressionReason>,
     /// Whether nothing was sent.
     pub dry_run: bool,
     /// When it was made.

@@ -25,6 +25,7 @@ use crate::{
     events::{self, NewEvent},
     http::{Answer, Caller, Idempotency, Problem, idempotency::Start},
     id::{ConversationId, MessageId},
+    suppressions::{Barred, entity::SuppressionReason},
     templates::entity as template,
 };
 
@@ -32,6 +33,8 @@ use crate::{
 struct Read {
     account: account::Model,
     template: Option<template::Model>,
+    /// Why the recipient may not be written to.
+    barred: Option<SuppressionReason>,
 }
 
 impl Read {
@@ -47,7 +50,8 @@ impl Read {
             }
         };
         template.as_ref().map_or(Ok(()), write::check_template)?;
-        Ok(Self { account, template })
+        let barred = Barred::among(db, [wanted.to.address.as_str()], now).await?;
+        Ok(Self { account, template, barred: barred.reason(&wanted.to.address, false) })
     }
 
     fn parts(&self, wanted: &MessageCreate) -> Result<Parts, Problem> {
@@ -126,7 +130,8 @@ pub(super) async fn create(
         begun.into_active_model().reset_all().insert(tx).await?;
         events::append(tx, now, vec![event]).await?;
         let header = filed.message.message_id_header.clone();
-        let filed = Filed { not_before, ..filed };
+        let barred = read.barred.map(|reason| reason.words().to_owned());
+        let filed = Filed { not_before, barred, ..filed };
         let state = outbound::file(app, tx, now, vec![filed]).await?.pop();
         let sent = CreatedMessage {
             id: Some(id),
@@ -187,6 +192,7 @@ fn shown(read: &Read, wanted: MessageCreate, parts: Parts, now: Timestamp) -> Cr
         message_id_header: None,
         send_at: wanted.send_at.filter(|at| *at > now),
         external_ref: wanted.external_ref,
+        suppressed_by: read.barred,
         dry_run: wanted.dry_run,
         created_at: now,
     }

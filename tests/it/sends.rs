@@ -14,7 +14,7 @@ use crate::{
     on_both,
     support::{
         Client, Reply, TestApp,
-        outbound::{send, use_sink},
+        outbound::{send, timeline, use_sink},
         smtp_sink::{Behaviour, SmtpSink},
     },
 };
@@ -113,6 +113,8 @@ on_both! {
         let first = admin.post("/v1/messages", with(order(), later.clone())).await.ok();
         let second = admin.post("/v1/messages", with(order(), later)).await.ok();
         assert_eq!((&first["state"], &second["state"]), (&json!("scheduled"), &json!("scheduled")));
+        let steps = timeline(&admin, first["id"].as_str().unwrap().parse().unwrap()).await;
+        assert_eq!(steps, ["created", "scheduled"]);
         send(&app).await;
         assert!(sink.received().is_empty());
         admin.post(&format!("/v1/messages/{}/cancel", second["id"].as_str().unwrap()), json!({})).await.ok();
@@ -128,6 +130,67 @@ on_both! {
         let past = json!({ "send_at": app.app.clock.now().plus_s(-60) });
         let third = admin.post("/v1/messages", with(order(), past)).await.ok();
         assert_eq!((&third["state"], &third["send_at"]), (&json!("queued"), &Value::Null));
+    }
+
+    async fn nobody_is_written_to_who_may_not_be_when_it_is_made_and_when_it_goes_out(app) {
+        let (admin, sink) = (app.admin().await, SmtpSink::start(Behaviour::default()).await);
+        use_sink(&admin, &sink).await;
+        account(&app, "support@example.com").await;
+        let before = admin.post("/v1/messages", order()).await.ok();
+        let barred = admin.post("/v1/suppressions", json!({ "address": "Anna@Example.org", "note": "Asked us" })).await;
+        let path = barred.header("location").to_owned();
+        assert_eq!((barred.status, &barred.body["address"], &barred.body["reason"]), (201, &json!("anna@example.org"), &json!("manual")));
+        let dry = admin.post("/v1/messages", with(order(), json!({ "dry_run": true }))).await.ok();
+        assert_eq!(dry["suppressed_by"], "manual");
+        let after = admin.post("/v1/messages", order()).await.ok();
+        assert_eq!((&after["state"], &after["suppressed_by"]), (&json!("suppressed"), &json!("manual")));
+        send(&app).await;
+        send(&app).await;
+        assert!(sink.received().is_empty());
+        for made in [&before, &after] {
+            let id = made["id"].as_str().unwrap();
+            let message = admin.get(&format!("/v1/messages/{id}")).await.ok();
+            assert_eq!((&message["state"], &message["state_reason"]), (&json!("suppressed"), &json!("the address is not to be written to")));
+            let steps = timeline(&admin, id.parse().unwrap()).await;
+            assert_eq!(steps.last().map(String::as_str), Some("suppressed"));
+        }
+        admin.delete(&path).await.ok();
+        admin.post("/v1/messages", order()).await.ok();
+        send(&app).await;
+        assert_eq!(sink.received().len(), 1);
+    }
+
+    async fn a_suppression_is_one_for_each_address_and_ends_when_it_says(app) {
+        let (admin, agent) = (app.admin().await, app.agent("anna").await.0);
+        let until = app.app.clock.now().plus_s(60);
+        let first = json!({ "address": "a@example.org", "reason": "unsubscribed", "expires_at": until });
+        let made = admin.post("/v1/suppressions", first.clone()).await.ok();
+        admin.post("/v1/suppressions", first).await.problem(409, "already_exists");
+        admin.post("/v1/suppressions", json!({ "address": "b@example.org" })).await.ok();
+        let list = async |query: &str| admin.get(&format!("/v1/suppressions{query}")).await.ok()["items"].as_array().unwrap().len();
+        assert_eq!((list("").await, list("?reason=unsubscribed").await, list("?address=B@example.org").await), (2, 1, 1));
+        assert_eq!(list("?sort=-address&limit=1").await, 1);
+        // Whoever unsubscribed still gets what belongs to something they did.
+        account(&app, "support@example.com").await;
+        let to = json!({ "to": { "address": "a@example.org" }, "dry_run": true });
+        assert_eq!(admin.post("/v1/messages", with(order(), to)).await.ok()["suppressed_by"], Value::Null);
+        app.app.clock.advance(Duration::from_secs(61));
+        let path = format!("/v1/suppressions/{}", made["id"].as_str().unwrap());
+        assert_eq!(admin.get(&path).await.ok()["in_force"], false);
+        admin.post("/v1/suppressions", json!({ "address": "a@example.org", "reason": "bounced" })).await.ok();
+        admin.get(&path).await.problem(404, "not_found");
+        admin.delete(&path).await.problem(404, "not_found");
+        for (body, pointer) in [
+            (json!({ "address": "nothing" }), "/address"),
+            (json!({ "address": "c@example.org", "expires_at": until }), "/expires_at"),
+            (json!({ "address": "c@example.org", "reason": "whim" }), "/reason"),
+            (json!({ "address": "c@example.org", "note": "x".repeat(501) }), "/note"),
+            (json!({ "reason": "manual" }), "/address"),
+        ] {
+            assert_eq!(admin.post("/v1/suppressions", body).await.pointers(), [pointer]);
+        }
+        agent.get("/v1/suppressions").await.problem(403, "forbidden");
+        assert_eq!(list("").await, 2);
     }
 
     async fn the_same_key_sends_once(app) {

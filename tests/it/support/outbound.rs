@@ -51,6 +51,7 @@ impl Draft {
             precedence,
             repeatable,
             not_before: None,
+            barred: None,
         };
         let state = enqueue(app, &tx, now, outbound).await.unwrap();
         tx.commit().await.unwrap();

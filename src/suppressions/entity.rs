@@ -1,0 +1,71 @@
+//! The table `suppressions`.
+
+use sea_orm::entity::prelude::*;
+
+use crate::{clock::Timestamp, id::SuppressionId};
+
+/// Why an address may not be written to.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    serde::Serialize,
+    serde::Deserialize,
+    utoipa::ToSchema,
+    EnumIter,
+    DeriveActiveEnum,
+)]
+#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
+pub enum SuppressionReason {
+    /// Mail to it came back for good.
+    Bounced,
+    /// Its owner reported our mail as spam.
+    Complained,
+    /// Its owner wants no marketing; other mail may go there.
+    Unsubscribed,
+    /// Somebody here decided so.
+    Manual,
+}
+
+impl SuppressionReason {
+    /// What is said of a message that is held back for it.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Bounced => "mail to the address came back for good",
+            Self::Complained => "the recipient reported our mail as spam",
+            Self::Unsubscribed => "the recipient unsubscribed",
+            Self::Manual => "the address is not to be written to",
+        }
+    }
+}
+
+/// One address.
+#[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+#[sea_orm(table_name = "suppressions")]
+pub struct Model {
+    /// The suppression's id.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: SuppressionId,
+    /// The address, in lower case.
+    pub address: String,
+    /// Why.
+    pub reason: SuppressionReason,
+    /// More about why.
+    pub note: Option<String>,
+    /// When it ends.
+    pub expires_at: Option<Timestamp>,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// None.
+#[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}
