@@ -160,8 +160,10 @@ impl Listener {
 fn wake(wakes: &Wakes, kind: &str) {
     let (resource, _) = kind.split_once('.').unwrap_or((kind, ""));
     match resource {
-        // Who takes something has less room than before.
-        _ if matches!(kind, "work_item.assigned" | "work_item.left_queue") => {}
+        // Always beside another event of the same change.
+        _ if kind == "work_item.left_queue" => {}
+        // Who takes something has less room than before; its script may have something left to do.
+        _ if kind == "work_item.assigned" => wakes.timers.notify_one(),
         "work_item" | "offer" => {
             wakes.distribute.notify_one();
             wakes.timers.notify_one();
@@ -170,5 +172,28 @@ fn wake(wakes: &Wakes, kind: &str) {
         "message" | "outgoing_server" => wakes.deliver.notify_one(),
         "account" => wakes.poll.notify_one(),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn only_workers_for_whom_there_may_be_work_are_woken() {
+        let woken = |kind: &str| {
+            let wakes = Wakes::default();
+            wake(&wakes, kind);
+            [&wakes.distribute, &wakes.timers, &wakes.deliver]
+                .map(|worker| worker.notified().now_or_never().is_some())
+        };
+        assert_eq!(woken("work_item.queued"), [true, true, false]);
+        assert_eq!(woken("work_item.assigned"), [false, true, false]);
+        assert_eq!(woken("work_item.left_queue"), [false, false, false]);
+        assert_eq!(woken("offer.timed_out"), [true, true, false]);
+        assert_eq!(woken("agent.state_changed"), [true, false, false]);
+        assert_eq!(woken("message.queued"), [false, false, true]);
     }
 }
