@@ -181,11 +181,15 @@ pub fn literally<C: ColumnTrait>(column: C, value: impl Into<Value>) -> Expr {
     column.into_simple_expr().eq(Expr::Constant(value.into()))
 }
 
+/// The longest list that [`in_list`] fills up.
+const PADDED: usize = 512;
+
 /// Values for an `IN` list, the last one repeated until their number is a power of two: so lists of all lengths make a few
-/// different statements only, which the database has planned before.
+/// different statements only, which the database has planned before. Long lists are left as they are: databases bind a
+/// limited number of values.
 pub fn in_list<T: Clone>(values: impl IntoIterator<Item = T>) -> Vec<T> {
     let mut values: Vec<T> = values.into_iter().collect();
-    if let Some(last) = values.last().cloned() {
+    if let Some(last) = values.last().cloned().filter(|_| values.len() <= PADDED) {
         values.resize(values.len().next_power_of_two(), last);
     }
     values
@@ -214,6 +218,7 @@ mod tests {
     fn a_list_is_filled_up_with_its_last_value() {
         assert_eq!(in_list([1, 2, 3, 4, 5]), [1, 2, 3, 4, 5, 5, 5, 5]);
         assert_eq!(in_list([7]), [7]);
+        assert_eq!(in_list(0..600).len(), 600);
         assert_eq!(in_list::<u8>([]), [0_u8; 0]);
     }
 }

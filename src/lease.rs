@@ -15,6 +15,8 @@ pub struct Leased {
     pub table: &'static str,
     /// Its UUID key column.
     pub key: &'static str,
+    /// Which rows are taken, as an SQL condition that the index on due rows begins with.
+    pub only: &'static str,
     /// The order in which due rows are taken, as SQL.
     pub order_by: &'static str,
 }
@@ -70,12 +72,12 @@ impl Leased {
         lease_s: i64,
         limit: u32,
     ) -> Result<Vec<Claimed>, DbErr> {
-        let Self { table, key, order_by } = self;
+        let Self { table, key, only, order_by } = self;
         let backend = tx.get_database_backend();
         let skip = if backend == DbBackend::Postgres { "FOR UPDATE SKIP LOCKED" } else { "" };
         // Materialised, because PostgreSQL may run a plain subquery with LIMIT once per row and take too many.
         let sql = format!(
-            "WITH due AS MATERIALIZED (SELECT {key} FROM {table} WHERE due_at <= $3 AND lease_until <= $2 \
+            "WITH due AS MATERIALIZED (SELECT {key} FROM {table} WHERE {only} AND due_at <= $3 AND lease_until <= $2 \
               ORDER BY {order_by} LIMIT {limit} {skip}) \
              UPDATE {table} SET lease_until = $1, attempts = attempts + 1 \
              WHERE {key} IN (SELECT {key} FROM due) RETURNING {key}, attempts"

@@ -36,10 +36,15 @@ use crate::{
 
 /// How long a message is held before another process takes it over, in seconds; renewed while it is being sent.
 pub(super) const LEASE_S: i64 = 60;
-const LEASED: Leased = Leased { table: "deliveries", key: "message_id", order_by: "precedence, due_at" };
+/// What goes first, first. Each is looked at alone, because the index has all precedences' later messages between them.
+const LANES: [Leased; 3] = [lane("precedence = 0"), lane("precedence = 1"), lane("precedence = 2")];
 const PRECEDENCES: [i32; 3] = [0, 1, 2];
 /// How soon to look again when another replica used up the rate at the same moment.
 const AGAIN_MS: i64 = 50;
+
+const fn lane(only: &'static str) -> Leased {
+    Leased { table: "deliveries", key: "message_id", only, order_by: "due_at" }
+}
 
 /// A message that this process holds.
 #[derive(Debug)]
@@ -90,21 +95,30 @@ pub(super) async fn claim(app: &App, flying: usize) -> Result<Claim, DbErr> {
     if free == 0 {
         return Ok(Claim::Wait(server.next_slot_at));
     }
-    let keys: Vec<MessageId> = LEASED
-        .claim(&tx, now, LEASE_S, free)
-        .await?
-        .into_iter()
-        .map(|claimed| MessageId(claimed.key))
-        .collect();
+    let keys = take(&tx, now, free).await?;
     if keys.is_empty() {
         return Ok(Claim::Nothing);
     }
-    if !state::take_slots(&tx, now, &server, keys.len()).await? {
+    let server = Arc::new(server);
+    let jobs = begin(&tx, now, keys, Arc::clone(&server)).await?;
+    if !jobs.is_empty() && !state::take_slots(&tx, now, &server, jobs.len()).await? {
         return Ok(Claim::Wait(now.plus_ms(AGAIN_MS)));
     }
-    let jobs = begin(&tx, now, keys, Arc::new(server)).await?;
     tx.commit().await?;
     Ok(Claim::Jobs(jobs))
+}
+
+/// Leases up to `limit` messages that are due.
+async fn take(tx: &DatabaseTransaction, now: Timestamp, limit: u32) -> Result<Vec<MessageId>, DbErr> {
+    let mut keys = Vec::new();
+    for lane in LANES {
+        let left = limit.saturating_sub(u32::try_from(keys.len()).unwrap_or(u32::MAX));
+        if left > 0 {
+            let claimed = lane.claim(tx, now, LEASE_S, left).await?;
+            keys.extend(claimed.into_iter().map(|claimed| MessageId(claimed.key)));
+        }
+    }
+    Ok(keys)
 }
 
 /// Marks the claimed rows as begun and their messages as being sent; rows that are not to be sent are let go.
@@ -141,11 +155,25 @@ async fn begin(
             Some(was @ (Queued | Scheduled | Deferred | Uncertain)) => {
                 let recipients: Vec<Recipient> =
                     serde_json::from_value(row.recipients.clone()).unwrap_or_default();
-                let reason = recipients.iter().find_map(|one| barred.reason(&one.address, marketing));
-                // What may have been sent already is not called unsent.
-                if let Some(reason) = reason.filter(|_| was != Uncertain) {
-                    suppress(tx, now, row.message_id, was, reason).await?;
-                    continue;
+                let open = recipients.iter().filter(|one| one.is_open());
+                match open.into_iter().find_map(|one| barred.reason(&one.address, marketing)) {
+                    // It may have been sent already, so it is not called unsent; but it is not tried again.
+                    Some(reason) if was == Uncertain => {
+                        let why = format!("it is not tried again: {}", reason.words());
+                        timeline::append(
+                            tx,
+                            now,
+                            vec![Line::note(row.message_id, 0, now, "suppressed", &why)],
+                        )
+                        .await?;
+                        let_go(tx, row.message_id, None).await?;
+                        continue;
+                    }
+                    Some(reason) => {
+                        suppress(tx, now, row.message_id, was, reason).await?;
+                        continue;
+                    }
+                    None => {}
                 }
                 // Its time has come: when it is put back, it is due.
                 let was = if was == Scheduled { Queued } else { was };

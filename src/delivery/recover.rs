@@ -151,10 +151,11 @@ async fn lock_waiting(tx: &DatabaseTransaction, ids: Vec<MessageId>) -> Result<V
         .await
 }
 
-/// There is no server any more: what waits is held.
+/// There is no server (any more): what waits is held, and so is what was put off until now.
 async fn hold(app: &App, now: Timestamp) -> Result<usize, DbErr> {
-    let waiting = [MessageState::Queued, MessageState::Deferred];
-    let ids = outbound(app, &waiting).await?;
+    let mut ids = outbound(app, &[MessageState::Queued, MessageState::Deferred]).await?;
+    ids.extend(due(app, now).await?);
+    let waiting = [MessageState::Queued, MessageState::Deferred, MessageState::Scheduled];
     if ids.is_empty() {
         return Ok(0);
     }
@@ -166,6 +167,12 @@ async fn hold(app: &App, now: Timestamp) -> Result<usize, DbErr> {
     held.exec(&*tx).await?;
     tx.commit().await?;
     Ok(moved.len())
+}
+
+/// What would be sent now.
+async fn due(app: &App, now: Timestamp) -> Result<Vec<MessageId>, DbErr> {
+    let due = Entity::find().select_only().column(Column::MessageId).filter(Column::DueAt.lte(now));
+    due.order_by_asc(Column::DueAt).limit(BATCH).into_tuple().all(app.db.read()).await
 }
 
 async fn outbound(app: &App, states: &[MessageState]) -> Result<Vec<MessageId>, DbErr> {

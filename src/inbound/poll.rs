@@ -29,7 +29,7 @@ use crate::{
     workers::{Step, run},
 };
 
-const ACCOUNTS: Leased = Leased { table: "accounts", key: "id", order_by: "due_at" };
+const ACCOUNTS: Leased = Leased { table: "accounts", key: "id", only: "TRUE", order_by: "due_at" };
 /// How long a lease holds unless it is renewed, in seconds: how soon another replica takes over from a dead one.
 pub const LEASE_S: i64 = 60;
 /// How many accounts are claimed at once.

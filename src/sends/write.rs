@@ -65,6 +65,9 @@ fn wrong_content(content: &MessageContent) -> Option<FieldError> {
     if content.subject.chars().any(char::is_control) {
         return Some(error("/content/subject", "header_injection", "a subject has no control characters"));
     }
+    if content.subject.trim().is_empty() {
+        return Some(error("/content/subject", "required", "the subject is empty"));
+    }
     let says_something = [Some(&content.text), content.html.as_ref()];
     let says_something = says_something.into_iter().flatten().any(|part| !part.trim().is_empty());
     (!says_something).then(|| error("/content/text", "required", "the message has neither text nor HTML"))

@@ -29,7 +29,7 @@ use crate::{
     workers::Step,
 };
 
-const LEASED: Leased = Leased { table: "work_items", key: "id", order_by: "due_at" };
+const LEASED: Leased = Leased { table: "work_items", key: "id", only: "TRUE", order_by: "due_at" };
 const LEASE_S: i64 = 60;
 const BATCH: u32 = 100;
 

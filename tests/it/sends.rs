@@ -14,8 +14,8 @@ use crate::{
     on_both,
     support::{
         Client, Reply, TestApp,
-        outbound::{send, timeline, use_sink},
-        smtp_sink::{Behaviour, SmtpSink},
+        outbound::{send, state, timeline, use_sink},
+        smtp_sink::{Act, Behaviour, Rule, SmtpSink, Stage},
     },
 };
 
@@ -193,6 +193,41 @@ on_both! {
         assert_eq!(list("").await, 2);
     }
 
+    async fn a_send_whose_time_comes_without_a_server_is_held_until_there_is_one(app) {
+        let (admin, sink) = (app.admin().await, SmtpSink::start(Behaviour::default()).await);
+        account(&app, "support@example.com").await;
+        let later = json!({ "send_at": app.app.clock.now().plus_s(60) });
+        let made = admin.post("/v1/messages", with(order(), later)).await.ok();
+        let path = format!("/v1/messages/{}", made["id"].as_str().unwrap());
+        send(&app).await;
+        assert_eq!(admin.get(&path).await.ok()["state"], "scheduled");
+        app.app.clock.advance(Duration::from_secs(61));
+        send(&app).await;
+        assert_eq!(admin.get(&path).await.ok()["state"], "held");
+        use_sink(&admin, &sink).await;
+        send(&app).await;
+        send(&app).await;
+        assert_eq!((admin.get(&path).await.ok()["state"].clone(), sink.received().len()), (json!("sent"), 1));
+    }
+
+    async fn what_may_have_arrived_is_not_sent_again_to_who_was_suppressed_since(app) {
+        let sink = SmtpSink::start(Behaviour::default()).await;
+        sink.behave(|behaviour| behaviour.rules = vec![Rule::at(Stage::Dot, Act::Close).times(1)]);
+        let admin = app.admin().await;
+        use_sink(&admin, &sink).await;
+        account(&app, "support@example.com").await;
+        let made = admin.post("/v1/messages", order()).await.ok();
+        let id = made["id"].as_str().unwrap().parse().unwrap();
+        send(&app).await;
+        assert_eq!(state(&admin, id).await, "uncertain");
+        admin.post("/v1/suppressions", json!({ "address": "anna@example.org", "reason": "complained" })).await.ok();
+        app.app.clock.advance(Duration::from_secs(24 * 3600));
+        let (admin, before) = (app.admin().await, sink.commands("MAIL"));
+        send(&app).await;
+        send(&app).await;
+        assert_eq!((state(&admin, id).await.as_str(), sink.commands("MAIL")), ("uncertain", before));
+    }
+
     async fn the_same_key_sends_once(app) {
         let admin = app.admin().await;
         let account = account(&app, "support@example.com").await;
@@ -231,6 +266,7 @@ on_both! {
             (with(order(), json!({ "to": { "address": "support+x@example.com" } })), "/to/address"),
             (content(json!({ "subject": "a\r\nb", "text": "x" })), "/content/subject"),
             (content(json!({ "subject": "a", "text": " ", "html": "" })), "/content/text"),
+            (content(json!({ "subject": " ", "text": "x" })), "/content/subject"),
             (with(order(), json!({ "account_id": nobody })), "/account_id"),
             (with(order(), json!({ "account_id": draft.id })), "/account_id"),
             (with(order(), json!({ "account_id": gone.id })), "/account_id"),
