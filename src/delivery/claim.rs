@@ -156,24 +156,10 @@ async fn begin(
                 let recipients: Vec<Recipient> =
                     serde_json::from_value(row.recipients.clone()).unwrap_or_default();
                 let open = recipients.iter().filter(|one| one.is_open());
-                match open.into_iter().find_map(|one| barred.reason(&one.address, marketing)) {
-                    // It may have been sent already, so it is not called unsent; but it is not tried again.
-                    Some(reason) if was == Uncertain => {
-                        let why = format!("it is not tried again: {}", reason.words());
-                        timeline::append(
-                            tx,
-                            now,
-                            vec![Line::note(row.message_id, 0, now, "suppressed", &why)],
-                        )
-                        .await?;
-                        let_go(tx, row.message_id, None).await?;
-                        continue;
-                    }
-                    Some(reason) => {
-                        suppress(tx, now, row.message_id, was, reason).await?;
-                        continue;
-                    }
-                    None => {}
+                if let Some(reason) = open.into_iter().find_map(|one| barred.reason(&one.address, marketing))
+                {
+                    hold_back(tx, now, row.message_id, was, reason).await?;
+                    continue;
                 }
                 // Its time has come: when it is put back, it is due.
                 let was = if was == Scheduled { Queued } else { was };
@@ -182,6 +168,11 @@ async fn begin(
             _ => let_go(tx, row.message_id, None).await?,
         }
     }
+    mark_begun(tx, now, &jobs).await?;
+    Ok(jobs)
+}
+
+async fn mark_begun(tx: &DatabaseTransaction, now: Timestamp, jobs: &[Job]) -> Result<(), DbErr> {
     let ids: Vec<MessageId> = jobs.iter().map(|job| job.row.message_id).collect();
     Entity::update_many()
         .col_expr(Column::Phase, Expr::value(Phase::Begun))
@@ -195,7 +186,7 @@ async fn begin(
         .filter(among(message::Column::Id, ids))
         .exec(tx)
         .await?;
-    Ok(jobs)
+    Ok(())
 }
 
 /// Who of the recipients may not be written to. An agent's answer is never held back.
@@ -207,14 +198,20 @@ async fn barred(tx: &DatabaseTransaction, now: Timestamp, rows: &[Model]) -> Res
     Barred::among(tx, recipients.iter().map(|one| one.address.as_str()), now).await
 }
 
-/// Its recipient was barred since the message was made: it is never sent.
-async fn suppress(
+/// Its recipient was barred since the message was made: it is not sent. What may have been sent already is not called
+/// unsent, but it is not tried again.
+async fn hold_back(
     tx: &DatabaseTransaction,
     now: Timestamp,
     id: MessageId,
     was: MessageState,
     reason: SuppressionReason,
 ) -> Result<(), DbErr> {
+    let_go(tx, id, None).await?;
+    timeline::append(tx, now, vec![Line::note(id, 0, now, "suppressed", reason.words())]).await?;
+    if was == MessageState::Uncertain {
+        return Ok(());
+    }
     let change = message::ActiveModel {
         state: Set(MessageState::Suppressed),
         state_reason: Set(Some(reason.words().to_owned())),
@@ -228,8 +225,6 @@ async fn suppress(
         .filter(message::Column::State.eq(was))
         .exec(tx)
         .await?;
-    let_go(tx, id, None).await?;
-    timeline::append(tx, now, vec![Line::note(id, 0, now, "suppressed", reason.words())]).await?;
     let told = message_event(tx, id, MessageState::Suppressed).await?;
     events::append(tx, now, told.into_iter().collect()).await
 }
