@@ -348,7 +348,8 @@ async fn note(tx: &DatabaseTransaction, now: Timestamp, message: &message::Model
     if message.kind == MessageKind::Reply {
         change.state = Set(ConversationState::WaitingCustomer);
     }
-    if let Some(author) = message.author_id {
+    // Who asks the API for a send is nobody to whom the customer's answer should go first.
+    if let Some(author) = message.author_id.filter(|_| message.kind != MessageKind::Direct) {
         change.last_agent_id = Set(Some(author));
     }
     let next = |column: conversation::Column| Expr::col(column).add(1);

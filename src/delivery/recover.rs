@@ -3,7 +3,7 @@
 
 use sea_orm::{
     ActiveValue::Set,
-    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
     sea_query::{Expr, ExprTrait},
 };
 use serde_json::json;
@@ -154,7 +154,7 @@ async fn lock_waiting(tx: &DatabaseTransaction, ids: Vec<MessageId>) -> Result<V
 /// There is no server (any more): what waits is held, and so is what was put off until now.
 async fn hold(app: &App, now: Timestamp) -> Result<usize, DbErr> {
     let mut ids = outbound(app, &[MessageState::Queued, MessageState::Deferred]).await?;
-    ids.extend(due(app, now).await?);
+    ids.extend(put_off(app, now).await?);
     let waiting = [MessageState::Queued, MessageState::Deferred, MessageState::Scheduled];
     if ids.is_empty() {
         return Ok(0);
@@ -169,9 +169,16 @@ async fn hold(app: &App, now: Timestamp) -> Result<usize, DbErr> {
     Ok(moved.len())
 }
 
-/// What would be sent now.
-async fn due(app: &App, now: Timestamp) -> Result<Vec<MessageId>, DbErr> {
+/// What was put off until now.
+async fn put_off(app: &App, now: Timestamp) -> Result<Vec<MessageId>, DbErr> {
+    let scheduled = message::Entity::find()
+        .select_only()
+        .column(message::Column::Id)
+        .filter(message::Column::Direction.eq(Direction::Outbound))
+        .filter(message::Column::State.eq(MessageState::Scheduled))
+        .into_query();
     let due = Entity::find().select_only().column(Column::MessageId).filter(Column::DueAt.lte(now));
+    let due = due.filter(Column::MessageId.in_subquery(scheduled));
     due.order_by_asc(Column::DueAt).limit(BATCH).into_tuple().all(app.db.read()).await
 }
 

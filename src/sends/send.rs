@@ -13,7 +13,7 @@ use super::{
 use crate::{
     accounts::{
         addresses::own_addresses,
-        entity::{AccountState, Channel, account},
+        entity::{Channel, account},
     },
     app::App,
     clock::Timestamp,
@@ -67,11 +67,7 @@ async fn account_of(db: &impl ConnectionTrait, wanted: &MessageCreate) -> Result
     }
     let mut in_use = account::Entity::find()
         .filter(account::Column::Channel.eq(Channel::Email))
-        .filter(account::Column::State.is_in([
-            AccountState::Active,
-            AccountState::Failing,
-            AccountState::Paused,
-        ]))
+        .filter(account::Column::State.is_in(write::IN_USE))
         .limit(2)
         .all(db)
         .await?;

@@ -73,21 +73,23 @@ fn wrong_content(content: &MessageContent) -> Option<FieldError> {
     (!says_something).then(|| error("/content/text", "required", "the message has neither text nor HTML"))
 }
 
+/// The states in which mail may be sent from an account.
+pub(super) const IN_USE: [AccountState; 3] =
+    [AccountState::Active, AccountState::Failing, AccountState::Paused];
+
 /// Whether mail may be sent from the account.
 ///
 /// # Errors
-/// `validation_failed` or `invalid_state`.
+/// `validation_failed`.
 pub(super) fn check_account(account: &account::Model) -> Result<(), Problem> {
     if account.channel != Channel::Email {
         return Err(Problem::invalid("/account_id", "wrong_channel", "the account does not send e-mail"));
     }
-    match account.state {
-        AccountState::Active | AccountState::Failing | AccountState::Paused => Ok(()),
-        AccountState::Draft | AccountState::Disabled => {
-            let detail = "the account is not in use: activate it first";
-            Err(Problem::invalid("/account_id", "wrong_state", detail))
-        }
+    if !IN_USE.contains(&account.state) {
+        let detail = "the account is not in use: activate it first";
+        return Err(Problem::invalid("/account_id", "wrong_state", detail));
     }
+    Ok(())
 }
 
 /// Whether single sends may be made from the template.

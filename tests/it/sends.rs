@@ -77,6 +77,8 @@ on_both! {
         assert_eq!(mail.headers["auto-submitted"], ["auto-generated"]);
         assert_eq!(mail.message_id.as_deref(), made["message_id_header"].as_str());
 
+        let conversation = admin.get(&format!("/v1/conversations/{}", made["conversation_id"].as_str().unwrap())).await.ok();
+        assert_eq!((&conversation["state"], &conversation["last_agent_id"]), (&json!("waiting_customer"), &Value::Null));
         let answered = push_mail(&admin, account.id, &format!("In-Reply-To: <{}>", mail.message_id.unwrap())).await;
         assert_eq!(Some(answered.as_str()), made["conversation_id"].as_str());
         let work = admin.get(&format!("/v1/work-items?conversation_id={answered}")).await.ok();
