@@ -34,7 +34,7 @@ struct Errors(Vec<FieldError>);
 
 impl Errors {
     fn add(&mut self, pointer: &str, code: &str, detail: impl Into<String>) {
-        self.0.push(FieldError { pointer: pointer.into(), code: code.into(), detail: detail.into() });
+        self.0.push(FieldError::new(pointer, code, detail));
     }
 
     fn end(self) -> Result<(), Problem> {

@@ -78,23 +78,23 @@ fn check(wanted: &Wanted, own: &[String]) -> Result<(), Problem> {
         );
     }
     if wanted.subject.as_deref().is_some_and(breaks_lines) {
-        errors.push(error("/subject", "header_injection", "a subject has no line breaks"));
+        errors.push(FieldError::new("/subject", "header_injection", "a subject has no line breaks"));
     }
     let says_something = !wanted.text.trim().is_empty()
         || wanted.html.as_deref().is_some_and(|html| !html.trim().is_empty())
         || !wanted.attachment_ids.is_empty()
         || wanted.way == Way::Forward;
     if !says_something {
-        errors.push(error("/text", "required", "the answer has neither text nor HTML nor files"));
+        errors.push(FieldError::new("/text", "required", "the answer has neither text nor HTML nor files"));
     }
     if wanted.outcome_code.is_some() && !wanted.complete {
-        errors.push(error("/outcome_code", "needs_complete", "an outcome is set together with `complete`"));
+        errors.push(FieldError::new(
+            "/outcome_code",
+            "needs_complete",
+            "an outcome is set together with `complete`",
+        ));
     }
     if errors.is_empty() { Ok(()) } else { Err(Problem::validation(errors)) }
-}
-
-fn error(pointer: &str, code: &str, detail: &str) -> FieldError {
-    FieldError { pointer: pointer.to_owned(), code: code.to_owned(), detail: detail.to_owned() }
 }
 
 /// The text in its parts and as a whole, and the HTML.

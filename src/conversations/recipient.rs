@@ -41,8 +41,7 @@ impl Recipient {
     /// What keeps it from being written to; `own` are the addresses of our accounts, `pointer` is its place in the body.
     pub fn wrong(&self, pointer: &str, own: &[String]) -> Option<FieldError> {
         let error = |member: &str, code: &str, detail: String| {
-            let pointer = format!("{pointer}/{member}");
-            Some(FieldError { pointer, code: code.to_owned(), detail })
+            Some(FieldError::new(format!("{pointer}/{member}"), code, detail))
         };
         if self.name.as_deref().is_some_and(breaks_lines) {
             return error("name", "header_injection", "a name has no line breaks".into());

@@ -115,7 +115,7 @@ impl Contract {
             let cache_key = format!("?{}?{name}", operation.id);
             let mut errors = self.errors(&cache_key, schema, &value)?;
             if text.contains('\0') {
-                errors.push(error_at(String::new(), "nul_character", "text must not hold U+0000".into()));
+                errors.push(FieldError::new("", "nul_character", "text must not hold U+0000"));
             }
             if let Some(first) = errors.first() {
                 let detail = format!("{name}: {}", first.detail);
@@ -213,10 +213,6 @@ fn coerce(schema: &Value, text: &str) -> Value {
     }
 }
 
-fn error_at(pointer: String, code: &str, detail: String) -> FieldError {
-    FieldError { pointer, code: code.to_owned(), detail }
-}
-
 /// One schema error in our words; of a `oneOf`, the errors of the branch that came closest.
 fn explain(error: &jsonschema::ValidationError<'_>) -> Vec<FieldError> {
     use ValidationErrorKind as Kind;
@@ -237,22 +233,28 @@ fn explain(error: &jsonschema::ValidationError<'_>) -> Vec<FieldError> {
                     (!of_another_shape, depth, usize::MAX - branch.len())
                 });
             if closest.is_none() && context.iter().flatten().any(|error| is_other_type(error, &at)) {
-                return vec![error_at(format!("{at}/type"), "unknown_value", "there is no such type".into())];
+                return vec![FieldError::new(format!("{at}/type"), "unknown_value", "there is no such type")];
             }
             return match closest {
                 Some(branch) => branch.iter().flat_map(explain).collect(),
-                None => vec![error_at(at, "no_variant", "the value fits none of the allowed forms".into())],
+                None => {
+                    vec![FieldError::new(at, "no_variant", "the value fits none of the allowed forms")]
+                }
             };
         }
         Kind::AdditionalProperties { unexpected } | Kind::UnevaluatedProperties { unexpected } => {
             let unknown = |name: &String| {
-                error_at(format!("{at}/{name}"), "unknown_member", format!("{name:?} is not a known member"))
+                FieldError::new(
+                    format!("{at}/{name}"),
+                    "unknown_member",
+                    format!("{name:?} is not a known member"),
+                )
             };
             return unexpected.iter().map(unknown).collect();
         }
         Kind::Required { property } => {
             let name = property.as_str().unwrap_or_default();
-            return vec![error_at(format!("{at}/{name}"), "required", format!("{name:?} is missing"))];
+            return vec![FieldError::new(format!("{at}/{name}"), "required", format!("{name:?} is missing"))];
         }
         Kind::Type { .. } => "type",
         Kind::Enum { .. } | Kind::Constant { .. } => "unknown_value",
@@ -265,7 +267,7 @@ fn explain(error: &jsonschema::ValidationError<'_>) -> Vec<FieldError> {
         Kind::UniqueItems => "not_unique",
         _ => "invalid",
     };
-    vec![error_at(at, code, shorten(&error.to_string()))]
+    vec![FieldError::new(at, code, shorten(&error.to_string()))]
 }
 
 /// Whether a branch of a `oneOf` is for another `type` than the value at `at` has: then its other errors mean nothing.

@@ -106,6 +106,13 @@ pub struct FieldError {
     pub detail: String,
 }
 
+impl FieldError {
+    /// What is wrong with one member of a body.
+    pub fn new(pointer: impl Into<String>, code: &str, detail: impl Into<String>) -> Self {
+        Self { pointer: pointer.into(), code: code.to_owned(), detail: detail.into() }
+    }
+}
+
 /// An error answer, `application/problem+json` (RFC 9457 §3).
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Problem)]
@@ -166,8 +173,7 @@ impl Problem {
 
     /// 422 with one error at `pointer`.
     pub fn invalid(pointer: impl Into<String>, code: &str, detail: impl Into<String>) -> Self {
-        let error = FieldError { pointer: pointer.into(), code: code.into(), detail: detail.into() };
-        Self::validation(vec![error])
+        Self::validation(vec![FieldError::new(pointer, code, detail)])
     }
 
     /// 422 with all the errors found.

@@ -40,37 +40,47 @@ pub(super) struct Parts {
 pub(super) fn check(wanted: &MessageCreate, own: &[String], now: Timestamp) -> Result<(), Problem> {
     let mut errors: Vec<FieldError> = wanted.to.wrong("/to", own).into_iter().collect();
     match (&wanted.template_id, &wanted.content) {
-        (None, None) => errors.push(error("/content", "required", "give either a template or the content")),
+        (None, None) => {
+            errors.push(FieldError::new("/content", "required", "give either a template or the content"))
+        }
         (Some(_), Some(_)) => {
-            errors.push(error("/content", "not_both", "give either a template or the content, not both"));
+            errors.push(FieldError::new(
+                "/content",
+                "not_both",
+                "give either a template or the content, not both",
+            ));
         }
         (None, Some(content)) => errors.extend(wrong_content(content)),
         (Some(_), None) => {}
     }
     if wanted.template_id.is_none() && !wanted.variables.is_empty() {
-        errors.push(error("/variables", "needs_template", "only a template reads variables"));
+        errors.push(FieldError::new("/variables", "needs_template", "only a template reads variables"));
     }
     let reserved = RESERVED.iter().filter(|name| wanted.variables.contains_key(**name));
-    errors
-        .extend(reserved.map(|name| {
-            error(&format!("/variables/{name}"), "reserved", "the service sets this one itself")
-        }));
+    errors.extend(reserved.map(|name| {
+        FieldError::new(format!("/variables/{name}"), "reserved", "the service sets this one itself")
+    }));
     if wanted.send_at.is_some_and(|at| at > now.plus_s(AHEAD_S)) {
-        errors.push(error("/send_at", "too_large", "it is more than a year ahead"));
+        errors.push(FieldError::new("/send_at", "too_large", "it is more than a year ahead"));
     }
     if errors.is_empty() { Ok(()) } else { Err(Problem::validation(errors)) }
 }
 
 fn wrong_content(content: &MessageContent) -> Option<FieldError> {
     if content.subject.chars().any(char::is_control) {
-        return Some(error("/content/subject", "header_injection", "a subject has no control characters"));
+        return Some(FieldError::new(
+            "/content/subject",
+            "header_injection",
+            "a subject has no control characters",
+        ));
     }
     if content.subject.trim().is_empty() {
-        return Some(error("/content/subject", "required", "the subject is empty"));
+        return Some(FieldError::new("/content/subject", "required", "the subject is empty"));
     }
     let says_something = [Some(&content.text), content.html.as_ref()];
     let says_something = says_something.into_iter().flatten().any(|part| !part.trim().is_empty());
-    (!says_something).then(|| error("/content/text", "required", "the message has neither text nor HTML"))
+    (!says_something)
+        .then(|| FieldError::new("/content/text", "required", "the message has neither text nor HTML"))
 }
 
 /// The states in which mail may be sent from an account.
@@ -191,8 +201,4 @@ pub(super) fn letter(
             ..Outgoing::default()
         },
     }
-}
-
-fn error(pointer: &str, code: &str, detail: &str) -> FieldError {
-    FieldError { pointer: pointer.to_owned(), code: code.to_owned(), detail: detail.to_owned() }
 }
