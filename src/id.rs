@@ -99,6 +99,22 @@ ids! {
     TemplateId,
     /// An address that we may not send to.
     SuppressionId,
+    /// What came of an attempt.
+    OutcomeId,
+    /// A campaign.
+    CampaignId,
+    /// A list of customers.
+    ListId,
+    /// A customer.
+    CustomerId,
+    /// One try at reaching a customer.
+    AttemptId,
+    /// A rule of a campaign or list that sends a template.
+    RuleId,
+    /// An import of customers.
+    ImportId,
+    /// A bulk send.
+    BroadcastId,
     /// An event of the log.
     EventId,
     /// An entry of the audit log.

@@ -9,10 +9,13 @@ pub mod agents;
 pub mod answers;
 pub mod api;
 pub mod app;
+pub mod broadcasts;
+pub mod campaigns;
 pub mod classes;
 pub mod clock;
 pub mod config;
 pub mod conversations;
+pub mod customers;
 pub mod db;
 pub mod delivery;
 pub mod events;
@@ -46,6 +49,8 @@ pub const FEATURE_EDGES: &[(&str, &[&str])] = &[
     ("accounts", &[]),
     ("agents", &["scripts", "work"]),
     ("answers", &["accounts", "conversations", "work"]),
+    ("broadcasts", &["accounts"]),
+    ("campaigns", &["customers"]),
     ("classes", &["scripts"]),
     ("conversations", &["accounts", "delivery", "work"]),
     ("delivery", &["conversations", "outgoing", "suppressions"]),
@@ -56,7 +61,7 @@ pub const FEATURE_EDGES: &[(&str, &[&str])] = &[
     ("receipts", &["accounts", "conversations", "templates"]),
     ("scripts", &["accounts", "agents", "classes", "conversations", "queues", "templates"]),
     ("sends", &["accounts", "conversations", "suppressions", "templates"]),
-    ("suppressions", &["conversations"]),
+    ("suppressions", &["accounts", "conversations"]),
     ("templates", &["scripts"]),
     ("work", &["accounts", "agents", "classes", "conversations", "queues", "receipts", "scripts"]),
 ];

@@ -19,6 +19,8 @@ mod m0005_conversations;
 mod m0006_work;
 mod m0007_delivery;
 mod m0008_suppressions;
+mod m0009_customers;
+mod m0010_broadcasts;
 mod sql;
 
 /// All migrations, oldest first.
@@ -37,6 +39,8 @@ impl MigratorTrait for Migrator {
             Box::new(m0006_work::Migration),
             Box::new(m0007_delivery::Migration),
             Box::new(m0008_suppressions::Migration),
+            Box::new(m0009_customers::Migration),
+            Box::new(m0010_broadcasts::Migration),
         ]
     }
 }

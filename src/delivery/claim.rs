@@ -31,7 +31,7 @@ use crate::{
         entity::{OutgoingState, outgoing_server},
         state,
     },
-    suppressions::{Barred, entity::SuppressionReason},
+    suppressions::{AddressKeys, Barred, entity::SuppressionReason},
 };
 
 /// How long a message is held before another process takes it over, in seconds; renewed while it is being sent.
@@ -100,7 +100,7 @@ pub(super) async fn claim(app: &App, flying: usize) -> Result<Claim, DbErr> {
         return Ok(Claim::Nothing);
     }
     let server = Arc::new(server);
-    let jobs = begin(&tx, now, keys, Arc::clone(&server)).await?;
+    let jobs = begin(app, &tx, now, keys, Arc::clone(&server)).await?;
     if !jobs.is_empty() && !state::take_slots(&tx, now, &server, jobs.len()).await? {
         return Ok(Claim::Wait(now.plus_ms(AGAIN_MS)));
     }
@@ -123,6 +123,7 @@ async fn take(tx: &DatabaseTransaction, now: Timestamp, limit: u32) -> Result<Ve
 
 /// Marks the claimed rows as begun and their messages as being sent; rows that are not to be sent are let go.
 async fn begin(
+    app: &App,
     tx: &DatabaseTransaction,
     now: Timestamp,
     keys: Vec<MessageId>,
@@ -142,7 +143,7 @@ async fn begin(
         .into_tuple()
         .all(tx)
         .await?;
-    let barred = barred(tx, now, &rows).await?;
+    let barred = barred(app, tx, now, &rows).await?;
     let mut jobs = Vec::with_capacity(rows.len());
     for row in rows {
         let message = found.iter().find(|(id, ..)| *id == row.message_id);
@@ -156,7 +157,8 @@ async fn begin(
                 let recipients: Vec<Recipient> =
                     serde_json::from_value(row.recipients.clone()).unwrap_or_default();
                 let open = recipients.iter().filter(|one| one.is_open());
-                if let Some(reason) = open.into_iter().find_map(|one| barred.reason(&one.address, marketing))
+                if let Some(reason) =
+                    open.into_iter().find_map(|one| barred.reason(&one.address, marketing, None))
                 {
                     hold_back(tx, now, row.message_id, was, reason).await?;
                     continue;
@@ -190,12 +192,17 @@ async fn mark_begun(tx: &DatabaseTransaction, now: Timestamp, jobs: &[Job]) -> R
 }
 
 /// Who of the recipients may not be written to. An agent's answer is never held back.
-async fn barred(tx: &DatabaseTransaction, now: Timestamp, rows: &[Model]) -> Result<Barred, DbErr> {
+async fn barred(
+    app: &App,
+    tx: &DatabaseTransaction,
+    now: Timestamp,
+    rows: &[Model],
+) -> Result<Barred, DbErr> {
     let ours = rows.iter().filter(|row| row.precedence != Precedence::Answer as i32);
     let recipients: Vec<Recipient> = ours
         .flat_map(|row| serde_json::from_value::<Vec<Recipient>>(row.recipients.clone()).unwrap_or_default())
         .collect();
-    Barred::among(tx, recipients.iter().map(|one| one.address.as_str()), now).await
+    Barred::among(tx, AddressKeys::of(app), recipients.iter().map(|one| one.address.as_str()), now).await
 }
 
 /// Its recipient was barred since the message was made: it is not sent. What may have been sent already is not called

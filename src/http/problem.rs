@@ -301,13 +301,15 @@ impl From<DbErr> for Problem {
     }
 }
 
-/// The column behind a violated constraint: SQLite says `queues.name`, PostgreSQL names ours `uq_queues__name`.
+/// The member behind a violated constraint: SQLite says `queues.name`, PostgreSQL names ours `uq_queues__name`. What is
+/// unique by its key is a member without it.
 fn violated_column(message: &str) -> Option<&str> {
     let rest = match message.split_once("__") {
         Some((_, rest)) => rest,
         None => message.rsplit_once('.')?.1,
     };
-    rest.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).next().filter(|column| !column.is_empty())
+    let column = rest.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).next()?;
+    Some(column.strip_suffix("_key").unwrap_or(column)).filter(|column| !column.is_empty())
 }
 
 #[cfg(test)]
@@ -319,6 +321,8 @@ mod tests {
         assert_eq!(violated_column("UNIQUE constraint failed: queues.name"), Some("name"));
         let postgres = "duplicate key value violates unique constraint \"uq_queues__name\"";
         assert_eq!(violated_column(postgres), Some("name"));
+        let key = "UNIQUE constraint failed: suppressions.campaign_id, suppressions.address_key";
+        assert_eq!(violated_column(key), Some("address"));
     }
 
     #[test]

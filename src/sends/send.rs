@@ -25,7 +25,7 @@ use crate::{
     events::{self, NewEvent},
     http::{Answer, Caller, Idempotency, Problem, idempotency::Start},
     id::{ConversationId, MessageId},
-    suppressions::{Barred, entity::SuppressionReason},
+    suppressions::{AddressKeys, Barred, entity::SuppressionReason},
     templates::entity as template,
 };
 
@@ -38,7 +38,12 @@ struct Read {
 }
 
 impl Read {
-    async fn of(db: &impl ConnectionTrait, wanted: &MessageCreate, now: Timestamp) -> Result<Self, Problem> {
+    async fn of(
+        app: &App,
+        db: &impl ConnectionTrait,
+        wanted: &MessageCreate,
+        now: Timestamp,
+    ) -> Result<Self, Problem> {
         write::check(wanted, &own_addresses(db).await?, now)?;
         let account = account_of(db, wanted).await?;
         write::check_account(&account)?;
@@ -50,8 +55,8 @@ impl Read {
             }
         };
         template.as_ref().map_or(Ok(()), write::check_template)?;
-        let barred = Barred::among(db, [wanted.to.address.as_str()], now).await?;
-        Ok(Self { account, template, barred: barred.reason(&wanted.to.address, false) })
+        let barred = Barred::among(db, AddressKeys::of(app), [wanted.to.address.as_str()], now).await?;
+        Ok(Self { account, template, barred: barred.reason(&wanted.to.address, false, None) })
     }
 
     fn parts(&self, wanted: &MessageCreate) -> Result<Parts, Problem> {
@@ -86,7 +91,7 @@ async fn account_of(db: &impl ConnectionTrait, wanted: &MessageCreate) -> Result
 /// Those of [`create`].
 pub(super) async fn dry_run(app: &App, wanted: MessageCreate) -> Result<CreatedMessage, Problem> {
     let now = app.clock.now();
-    let read = Read::of(app.db.read(), &wanted, now).await?;
+    let read = Read::of(app, app.db.read(), &wanted, now).await?;
     let parts = read.parts(&wanted)?;
     Ok(shown(&read, wanted, parts, now))
 }
@@ -106,7 +111,7 @@ pub(super) async fn create(
         Start::Replay(answer) => return Ok(answer),
         Start::Run(work) => work,
     };
-    let read = Read::of(&*work.tx, &wanted, now).await?;
+    let read = Read::of(app, &*work.tx, &wanted, now).await?;
     // Rendering, composing and the object store take their time, and no transaction waits for them.
     let paused = work.pause().await?;
     let parts = read.parts(&wanted)?;

@@ -7,8 +7,12 @@ use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_actix_web::service_config::ServiceConfig;
 
-use super::entity::{ActiveModel, Column, Entity, Model, SuppressionReason};
+use super::{
+    AddressKeys,
+    entity::{ActiveModel, Column, Entity, Model, SuppressionReason},
+};
 use crate::{
+    accounts::entity::Channel,
     app::App,
     clock::Timestamp,
     conversations::messages::customer_key,
@@ -32,9 +36,9 @@ pub fn mount(config: &mut ServiceConfig<'_>) {
 pub struct Suppression {
     /// The suppression's id.
     pub id: SuppressionId,
-    /// The address, in lower case.
+    /// The address, in lower case; none when it was erased with its customer.
     #[schema(examples("anna@example.org"))]
-    pub address: String,
+    pub address: Option<String>,
     /// Why. `unsubscribed` holds back marketing only.
     pub reason: SuppressionReason,
     /// More about why.
@@ -110,7 +114,7 @@ pub struct SuppressionFilter {
 
 impl Suppression {
     fn of(row: Model, now: Timestamp) -> Self {
-        let Model { id, address, reason, note, expires_at, created_at } = row;
+        let Model { id, address, reason, note, expires_at, created_at, .. } = row;
         let in_force = expires_at.is_none_or(|at| at > now);
         Self { id, address, reason, note, expires_at, in_force, created_at }
     }
@@ -127,7 +131,7 @@ pub async fn list_suppressions(
 ) -> Result<HttpResponse, Problem> {
     let mut select = Entity::find();
     if let Some(address) = &filter.0.address {
-        select = select.filter(Column::Address.eq(customer_key(address)));
+        select = select.filter(Column::AddressKey.eq(AddressKeys::of(&app).key(address)));
     }
     if let Some(reason) = filter.0.reason {
         select = select.filter(Column::Reason.eq(reason));
@@ -161,16 +165,20 @@ pub async fn create_suppression(
     };
     let wanted = body.0;
     check(&wanted, now)?;
-    let address = customer_key(&wanted.address);
+    let (address, address_key) = (customer_key(&wanted.address), AddressKeys::of(&app).key(&wanted.address));
     // One that is over stands in nobody's way.
     Entity::delete_many()
-        .filter(Column::Address.eq(&address))
+        .filter(Column::AddressKey.eq(&address_key))
+        .filter(Column::CampaignId.is_null())
         .filter(Column::ExpiresAt.lte(now))
         .exec(&*work.tx)
         .await?;
     let row = ActiveModel {
         id: Set(SuppressionId::new(now)),
-        address: Set(address),
+        address_key: Set(address_key),
+        address: Set(Some(address)),
+        channel: Set(Channel::Email),
+        campaign_id: Set(None),
         reason: Set(wanted.reason),
         note: Set(wanted.note),
         expires_at: Set(wanted.expires_at),

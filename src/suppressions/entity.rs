@@ -2,7 +2,11 @@
 
 use sea_orm::entity::prelude::*;
 
-use crate::{clock::Timestamp, id::SuppressionId};
+use crate::{
+    accounts::entity::Channel,
+    clock::Timestamp,
+    id::{CampaignId, SuppressionId},
+};
 
 /// Why an address may not be written to.
 #[derive(
@@ -52,8 +56,14 @@ pub struct Model {
     /// The suppression's id.
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: SuppressionId,
-    /// The address, in lower case.
-    pub address: String,
+    /// What the address is known by: see [`super::AddressKeys`].
+    pub address_key: String,
+    /// The address in lower case, or the number; none when it was erased.
+    pub address: Option<String>,
+    /// What the address is for.
+    pub channel: Channel,
+    /// The campaign that it holds for; for everything when there is none.
+    pub campaign_id: Option<CampaignId>,
     /// Why.
     pub reason: SuppressionReason,
     /// More about why.
