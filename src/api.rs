@@ -27,7 +27,7 @@ use crate::{
     },
     accounts, agents, answers,
     app::App,
-    classes, conversations, delivery, events,
+    broadcasts, classes, conversations, delivery, events,
     http::{
         body::BodyLimit,
         contract::Contract,
@@ -64,6 +64,7 @@ fn mount_v1(v1: &mut ServiceConfig<'_>) {
         .configure(outgoing::api::mount)
         .configure(sends::api::mount)
         .configure(suppressions::api::mount)
+        .configure(broadcasts::api::mount)
         .configure(delivery::api::mount)
         .configure(conversations::notes::mount)
         .configure(answers::api::mount)

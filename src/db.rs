@@ -24,6 +24,9 @@ pub struct Db {
     committed: Arc<Notify>,
 }
 
+/// The number of [`Gate::Sends`] among PostgreSQL's advisory locks: "prm:send" in ASCII.
+const SENDS: i64 = 0x7072_6d3a_7365_6e64;
+
 /// A write transaction; rolled back when dropped without `commit`.
 #[derive(Debug)]
 pub struct Tx {
@@ -115,12 +118,58 @@ impl Tx {
         Ok(())
     }
 
+    /// Makes changes durable that the event log tells nothing of.
+    ///
+    /// # Errors
+    /// Whatever the database says; the changes are undone then.
+    pub async fn commit_untold(self) -> Result<(), DbErr> {
+        self.inner.commit().await
+    }
+
     /// Undoes the changes and frees the locks before it returns; a dropped transaction does so some time later.
     ///
     /// # Errors
     /// Whatever the database says.
     pub async fn rollback(self) -> Result<(), DbErr> {
         self.inner.rollback().await
+    }
+}
+
+/// A door that many transactions pass together and that one can shut for itself: whoever shut it knows when it commits
+/// that all who passed before have committed, and that those who come later see what it changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// Every send of a broadcast that begins passes; what must hold for all sends that begin later shuts it.
+    Sends,
+}
+
+impl Gate {
+    /// Passes together with others, until the transaction ends.
+    ///
+    /// # Errors
+    /// Whatever the database says.
+    pub async fn pass(self, tx: &DatabaseTransaction) -> Result<(), DbErr> {
+        self.lock(tx, "SELECT pg_advisory_xact_lock_shared($1)").await
+    }
+
+    /// Waits for those who passed, and keeps others out until the transaction ends.
+    ///
+    /// # Errors
+    /// Whatever the database says.
+    pub async fn shut(self, tx: &DatabaseTransaction) -> Result<(), DbErr> {
+        self.lock(tx, "SELECT pg_advisory_xact_lock($1)").await
+    }
+
+    /// SQLite has one writer: there the transaction is the lock.
+    async fn lock(self, tx: &DatabaseTransaction, sql: &str) -> Result<(), DbErr> {
+        if tx.get_database_backend() == DbBackend::Postgres {
+            let number = match self {
+                Self::Sends => SENDS,
+            };
+            tx.query_one_raw(Statement::from_sql_and_values(DbBackend::Postgres, sql, [number.into()]))
+                .await?;
+        }
+        Ok(())
     }
 }
 

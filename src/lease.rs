@@ -6,7 +6,7 @@ use uuid::Uuid;
 use crate::{clock::Timestamp, db::Db};
 
 /// The tables whose rows are leased.
-const TABLES: [&str; 3] = ["accounts", "deliveries", "work_items"];
+const TABLES: [&str; 5] = ["accounts", "broadcast_recipients", "broadcasts", "deliveries", "work_items"];
 
 /// A table whose rows are claimed: it has `due_at` (null when there is nothing to do), `lease_until` and `attempts`.
 #[derive(Clone, Copy, Debug)]

@@ -9,6 +9,7 @@ pub mod agents;
 pub mod answers;
 pub mod api;
 pub mod app;
+pub mod batch;
 pub mod broadcasts;
 pub mod campaigns;
 pub mod classes;
@@ -49,11 +50,24 @@ pub const FEATURE_EDGES: &[(&str, &[&str])] = &[
     ("accounts", &[]),
     ("agents", &["scripts", "work"]),
     ("answers", &["accounts", "conversations", "work"]),
-    ("broadcasts", &["accounts"]),
+    (
+        "broadcasts",
+        &[
+            "accounts",
+            "campaigns",
+            "conversations",
+            "customers",
+            "delivery",
+            "outgoing",
+            "scripts",
+            "suppressions",
+            "templates",
+        ],
+    ),
     ("campaigns", &["customers"]),
     ("classes", &["scripts"]),
     ("conversations", &["accounts", "delivery", "work"]),
-    ("delivery", &["conversations", "outgoing", "suppressions"]),
+    ("delivery", &["broadcasts", "conversations", "customers", "outgoing", "suppressions"]),
     ("events", &[]),
     ("inbound", &["accounts", "conversations", "work"]),
     ("outgoing", &["accounts"]),

@@ -85,6 +85,8 @@ pub struct Wakes {
     pub distribute: Notify,
     /// A message is due to be sent.
     pub deliver: Notify,
+    /// A broadcast was begun, or called off.
+    pub broadcasts: Notify,
     /// A timer (offer, wrap-up, snooze, time-out) was set.
     pub timers: Notify,
     /// An account was made, changed or asked to poll.
@@ -152,6 +154,7 @@ pub fn start(app: &App) {
             tracing::warn!(%error, "leases of an earlier process are waited for");
         }
         run(&app, "timers", |wakes| &wakes.timers, idle, crate::work::timers::expire);
+        run(&app, "broadcasts", |wakes| &wakes.broadcasts, idle, crate::broadcasts::watch::tend);
         run(&app, "delivery", |wakes| &wakes.deliver, DELIVERY_LOOKS, crate::delivery::send::deliver);
         crate::inbound::poll::start(&app);
         Ok(())

@@ -25,11 +25,12 @@ CREATE TABLE broadcasts (
     prepared_to {uuid},
     found_count BIGINT NOT NULL DEFAULT 0,
     excluded {json} NOT NULL,
-    retry_of {uuid} REFERENCES broadcasts (id),
+    marketing BOOLEAN NOT NULL,
     author_id {uuid},
     due_at BIGINT,
     lease_until BIGINT NOT NULL DEFAULT 0,
     attempts BIGINT NOT NULL DEFAULT 0,
+    prepared_at BIGINT,
     started_at BIGINT,
     ended_at BIGINT,
     version BIGINT NOT NULL,
@@ -59,6 +60,6 @@ CREATE TABLE broadcast_recipients (
     CONSTRAINT uq_broadcast_recipients__address UNIQUE (broadcast_id, address_key)
 );
 CREATE INDEX ix_broadcast_recipients__due ON broadcast_recipients (broadcast_id, due_at) WHERE due_at IS NOT NULL;
-CREATE INDEX ix_broadcast_recipients__begun ON broadcast_recipients (lease_until) WHERE phase <> 'idle';
+CREATE INDEX ix_broadcast_recipients__begun ON broadcast_recipients (lease_until) WHERE phase = 'begun';
 CREATE INDEX ix_broadcast_recipients__state ON broadcast_recipients (broadcast_id, state);
 ";

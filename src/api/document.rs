@@ -65,6 +65,7 @@ const WITHOUT_ETAG: &[&str] = &["delete_captured_messages", "delete_suppression"
         (name = "outgoing server", description = "The one SMTP server that all accounts share."),
         (name = "scripts", description = "Routing: scripts and their versions, calendars, global variables."),
         (name = "templates", description = "Texts for automatic answers."),
+        (name = "broadcasts", description = "One template to many customers, with a ledger of what became of each."),
         (name = "suppressions", description = "Addresses that we may not send to."),
         (name = "classes", description = "What kind of contact this is."),
         (name = "skills", description = "What agents can do."),

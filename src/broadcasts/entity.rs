@@ -62,7 +62,7 @@ pub enum BroadcastState {
 pub enum BroadcastRecipientState {
     /// To be sent.
     Queued,
-    /// Being sent.
+    /// Being sent; in the database this is told by the phase.
     Sending,
     /// Refused for now, to be tried again.
     Deferred,
@@ -82,6 +82,8 @@ pub enum BroadcastRecipientState {
     Uncertain,
     /// The recipient may not be written to.
     Suppressed,
+    /// No longer among those who are to get it when its turn came.
+    Skipped,
     /// The broadcast was called off before it went out.
     Cancelled,
 }
@@ -171,8 +173,8 @@ pub mod broadcast {
         pub found_count: i64,
         /// How many were left out, by reason.
         pub excluded: Json,
-        /// The broadcast whose failures it repeats.
-        pub retry_of: Option<BroadcastId>,
+        /// Whether it advertises, so that who unsubscribed is left out.
+        pub marketing: bool,
         /// Who made it.
         pub author_id: Option<UserId>,
         /// When something is to be done for it.
@@ -181,6 +183,8 @@ pub mod broadcast {
         pub lease_until: Timestamp,
         /// How often it was leased.
         pub attempts: i64,
+        /// When all its recipients were gathered.
+        pub prepared_at: Option<Timestamp>,
         /// When it was begun.
         pub started_at: Option<Timestamp>,
         /// When it was over.

@@ -1,3 +1,22 @@
 //! Broadcasts: one template to all customers of a campaign or list, with a ledger of what became of each.
 
+pub mod actions_api;
+pub mod api;
+pub mod capture;
+mod change;
+mod counts;
+pub mod dispatch;
 pub mod entity;
+mod gather;
+pub mod ledger;
+mod pace;
+mod preflight;
+mod prepare;
+pub mod print;
+pub mod recipients_api;
+mod rules;
+mod settings;
+pub mod thread;
+pub mod turn;
+pub mod watch;
+mod window;

@@ -116,6 +116,8 @@ pub enum MessageKind {
     Receipt,
     /// A send that the API was asked for.
     Direct,
+    /// One of a broadcast.
+    Broadcast,
 }
 
 /// Where a message stands.

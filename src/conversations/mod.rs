@@ -1,6 +1,7 @@
 //! Conversations and their messages: reading, threading, answering.
 
 pub mod api;
+pub mod begin;
 mod disposition;
 pub mod drafts;
 pub mod entity;

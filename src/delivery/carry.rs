@@ -4,9 +4,9 @@ use anyhow::Context;
 
 use super::{
     claim::{Job, mark_dot},
-    connections::end,
+    connections::{Unreached, end, reach},
     entity::delivery,
-    rules::{Case, Effect, Verdict, cut},
+    rules::{Case, Verdict, cut},
     settle::settle,
     timeline::Line,
 };
@@ -14,8 +14,8 @@ use crate::{
     app::App,
     clock::Timestamp,
     conversations::entity::MessageState,
-    mail::smtp::{BadAddress, ConnectFailed, Connection, Envelope, Outcome, SendReport},
-    outgoing::{entity::Transport, relay::Relay},
+    mail::smtp::{BadAddress, Connection, Envelope, Outcome, SendReport},
+    outgoing::entity::Transport,
     raw::RawError,
 };
 
@@ -98,36 +98,19 @@ impl Carrier<'_> {
         }
     }
 
-    /// A connection that is open, or a new one; or what follows for the message when there is none.
+    /// A connection that is open, or a new one; or what follows for the message when there is none: it waits as it was,
+    /// and the server is asked later, or an administrator has to see to it.
     async fn connection(&mut self) -> Result<Connection, Verdict> {
-        if let Some(mut connection) = self.app.connections.take(&self.job.server) {
-            // What was said before belongs to other messages.
-            connection.take_steps();
-            return Ok(connection);
-        }
-        let relay = match Relay::of(self.app, &self.job.server) {
-            Ok(relay) => relay,
-            Err(error) => return Err(self.unsent(format!("{error:#}"), Effect::Pause)),
-        };
-        let began = self.app.clock.now();
-        match Connection::connect(&relay.endpoint, &relay.auth, &relay.helo_name, relay.timeouts).await {
-            Ok(mut connection) => {
-                let steps = connection.take_steps();
+        match reach(self.app, &self.job.server).await {
+            Ok((connection, began, steps)) => {
                 self.said(began, steps);
                 Ok(connection)
             }
-            Err(ConnectFailed { error, steps }) => {
+            Err(Unreached { reason, effect, began, steps }) => {
                 self.said(began, steps);
-                let effect = if error.needs_administrator() { Effect::Pause } else { Effect::Slow };
-                Err(self.unsent(error.to_string(), effect))
+                Err(Verdict { effect, ..self.case().untouched(reason, self.due_at()) })
             }
         }
-    }
-
-    /// The message waits as it was; the server is asked later, or an administrator has to see to it.
-    fn unsent(&self, reason: String, effect: fn(String) -> Effect) -> Verdict {
-        let reason = cut(&reason);
-        Verdict { effect: effect(reason.clone()), ..self.case().untouched(reason, self.due_at()) }
     }
 
     fn captured(&self) -> Verdict {

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     app::App,
+    broadcasts::ledger,
     clock::Timestamp,
     conversations::entity::{MessageState, message},
     db::among,
@@ -37,8 +38,8 @@ use crate::{
 /// How long a message is held before another process takes it over, in seconds; renewed while it is being sent.
 pub(super) const LEASE_S: i64 = 60;
 /// What goes first, first. Each is looked at alone, because the index has all precedences' later messages between them.
-const LANES: [Leased; 3] = [lane("precedence = 0"), lane("precedence = 1"), lane("precedence = 2")];
-const PRECEDENCES: [i32; 3] = [0, 1, 2];
+const LANES: [Leased; 2] = [lane("precedence = 0"), lane("precedence = 1")];
+const PRECEDENCES: [i32; 2] = [0, 1];
 /// How soon to look again when another replica used up the rate at the same moment.
 const AGAIN_MS: i64 = 50;
 
@@ -267,9 +268,17 @@ async fn next_due(app: &App, now: Timestamp) -> Result<Option<Timestamp>, DbErr>
 }
 
 /// Holds messages for longer; a row that was taken over in the meantime is left alone.
-pub(super) async fn renew(app: &App, held: Vec<(MessageId, i64)>) -> Result<(), DbErr> {
-    let until = app.db.now(&app.clock).await?.plus_s(LEASE_S);
-    let tx = app.db.begin().await?;
+pub(super) async fn renew(
+    app: &App,
+    held: Vec<(MessageId, i64)>,
+    bulk: Vec<ledger::Held>,
+) -> Result<(), DbErr> {
+    if held.is_empty() && bulk.is_empty() {
+        return Ok(());
+    }
+    let now = app.db.now(&app.clock).await?;
+    let (until, tx) = (now.plus_s(LEASE_S), app.db.begin().await?);
+    ledger::renew(&tx, now, &bulk).await?;
     for (id, attempts) in held {
         Entity::update_many()
             .col_expr(Column::LeaseUntil, Expr::value(until))

@@ -5,7 +5,13 @@ use std::{
     time::Duration,
 };
 
-use crate::{clock::Timestamp, mail::smtp::Connection, outgoing::entity::outgoing_server};
+use super::rules::{Effect, cut};
+use crate::{
+    app::App,
+    clock::Timestamp,
+    mail::smtp::{ConnectFailed, Connection, Step},
+    outgoing::{entity::outgoing_server, relay::Relay},
+};
 
 /// Servers hang up on a client that is silent for longer, and a connection costs little to make anew.
 const IDLE: Duration = Duration::from_secs(30);
@@ -58,6 +64,55 @@ impl Connections {
 
     fn kept(&self) -> MutexGuard<'_, Vec<Kept>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why there is no connection, and what that means for the server.
+#[derive(Debug)]
+pub(super) struct Unreached {
+    /// In plain words.
+    pub reason: String,
+    /// What follows for the server.
+    pub effect: Effect,
+    /// When the try began, and what was said.
+    pub began: Timestamp,
+    /// What was said.
+    pub steps: Vec<Step>,
+}
+
+/// A kept connection to the server, or a new one with what was said while it was made.
+pub(super) async fn reach(
+    app: &App,
+    server: &outgoing_server::Model,
+) -> Result<(Connection, Timestamp, Vec<Step>), Unreached> {
+    let began = app.clock.now();
+    if let Some(mut connection) = app.connections.take(server) {
+        // What was said before belongs to other messages.
+        connection.take_steps();
+        return Ok((connection, began, Vec::new()));
+    }
+    let relay = match Relay::of(app, server) {
+        Ok(relay) => relay,
+        Err(error) => {
+            let reason = cut(&format!("{error:#}"));
+            return Err(Unreached {
+                effect: Effect::Pause(reason.clone()),
+                reason,
+                began,
+                steps: Vec::new(),
+            });
+        }
+    };
+    match Connection::connect(&relay.endpoint, &relay.auth, &relay.helo_name, relay.timeouts).await {
+        Ok(mut connection) => {
+            let steps = connection.take_steps();
+            Ok((connection, began, steps))
+        }
+        Err(ConnectFailed { error, steps }) => {
+            let reason = cut(&error.to_string());
+            let effect = if error.needs_administrator() { Effect::Pause } else { Effect::Slow };
+            Err(Unreached { effect: effect(reason.clone()), reason, began, steps })
+        }
     }
 }
 

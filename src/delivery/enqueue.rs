@@ -5,14 +5,17 @@ use serde_json::json;
 
 use super::{
     entity::{Phase, delivery},
-    rules::Recipient,
+    rules::{Recipient, RecipientState},
     settle::{message_event, name},
     timeline::{self, Line},
 };
 use crate::{
     app::App,
     clock::Timestamp,
-    conversations::entity::{MessageState, message},
+    conversations::{
+        entity::{MessageState, message},
+        outbound::Sent,
+    },
     events,
     id::MessageId,
     outgoing::{self, settings::RetryPolicy},
@@ -28,8 +31,6 @@ pub enum Precedence {
     Answer = 0,
     /// A send that another system asked for.
     Triggered = 1,
-    /// One of many.
-    Bulk = 2,
 }
 
 /// A message that was just stored, with its raw bytes, and is to be sent.
@@ -49,6 +50,49 @@ pub struct Outbound {
     pub not_before: Option<Timestamp>,
     /// Why it may not go out at all: its recipient is not to be written to.
     pub barred: Option<String>,
+}
+
+/// Notes of a message how it was sent before it was stored: the one of a broadcast to which somebody answers.
+///
+/// # Errors
+/// Whatever the database says.
+pub async fn enter_sent(
+    tx: &DatabaseTransaction,
+    id: MessageId,
+    envelope_from: String,
+    recipients: Vec<String>,
+    sent: Sent,
+) -> Result<(), DbErr> {
+    let recipients: Vec<Recipient> = recipients
+        .into_iter()
+        .map(|address| Recipient {
+            state: RecipientState::Sent,
+            code: sent.code.and_then(|code| code.try_into().ok()),
+            text: sent.text.clone(),
+            ..Recipient::new(address)
+        })
+        .collect();
+    let row = delivery::ActiveModel {
+        message_id: Set(id),
+        envelope_from: Set(envelope_from),
+        recipients: Set(json!(recipients)),
+        precedence: Set(Precedence::Triggered as i32),
+        repeatable: Set(false),
+        phase: Set(Phase::Idle),
+        due_at: Set(None),
+        lease_until: Set(Timestamp::ZERO),
+        attempts: Set(1),
+        tries: Set(1),
+        expires_at: Set(sent.at),
+        last_code: Set(sent.code),
+        last_text: Set(sent.text.clone()),
+        created_at: Set(sent.at),
+        updated_at: Set(sent.at),
+    };
+    delivery::Entity::insert(row).exec_without_returning(tx).await?;
+    let words = sent.text.as_deref().unwrap_or_default();
+    let lines = vec![Line::note(id, 1, sent.at, name(MessageState::Sent), words)];
+    timeline::append(tx, sent.at, lines).await
 }
 
 /// Makes the message `queued`, `scheduled` until its time comes, `held` when there is no outgoing server, or `suppressed`;

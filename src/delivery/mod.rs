@@ -6,6 +6,7 @@
 //! not taken; after it nobody knows, and it is tried again only where a second copy does no harm.
 
 pub mod api;
+mod bulk;
 pub mod captured;
 mod carry;
 mod claim;

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     app::App,
+    broadcasts::{entity::recipient, ledger},
     clock::Timestamp,
     conversations::entity::{Direction, MessageState, message},
     db::among,
@@ -40,7 +41,7 @@ const FOR_GOOD: &str = "the process that was sending it ended when the message w
 /// Does one batch of each; gives how many messages it moved.
 pub(super) async fn tend(app: &App) -> Result<usize, DbErr> {
     let now = app.db.now(&app.clock).await?;
-    let left = take_over(app, now).await?;
+    let left = take_over(app, now).await? + take_over_bulk(app, now).await?;
     let moved = match outgoing::find(app.db.read()).await? {
         Some(server) => queue_held(app, now, server.retry_policy()).await?,
         None => hold(app, now).await?,
@@ -84,6 +85,24 @@ async fn take_over(app: &App, now: Timestamp) -> Result<usize, DbErr> {
     }
     tx.commit().await?;
     Ok(taken)
+}
+
+/// The same for recipients of broadcasts.
+async fn take_over_bulk(app: &App, now: Timestamp) -> Result<usize, DbErr> {
+    let left = recipient::Entity::find()
+        .select_only()
+        .column(recipient::Column::Id)
+        .filter(ledger::is_begun())
+        .filter(recipient::Column::LeaseUntil.lte(now))
+        .limit(1);
+    let first: Option<MessageId> = left.into_tuple().one(app.db.read()).await?;
+    if first.is_none() {
+        return Ok(0);
+    }
+    let tx = app.db.begin().await?;
+    let taken = ledger::take_over(&tx, now).await?;
+    tx.commit().await?;
+    Ok(usize::try_from(taken).unwrap_or(usize::MAX))
 }
 
 /// Ends the dead process's claim: should it live after all, its result comes too late.

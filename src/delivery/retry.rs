@@ -80,8 +80,7 @@ pub(super) async fn retry(
         recipients: recipients(row.recipients, old.state),
         precedence: match row.precedence {
             0 => Precedence::Answer,
-            1 => Precedence::Triggered,
-            _ => Precedence::Bulk,
+            _ => Precedence::Triggered,
         },
         repeatable: row.repeatable,
         not_before: None,

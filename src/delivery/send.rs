@@ -1,21 +1,33 @@
 //! The delivery worker's step: sends what is due, over as many connections as the server allows.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::time::Instant;
 
 use super::{
+    bulk::{Bulk, Fed, Ran, feed, run},
     carry::carry,
-    claim::{Claim, Job, LEASE_S, claim, renew},
+    claim::{Claim, Job, claim, renew},
     recover::tend,
 };
-use crate::{app::App, clock::Timestamp, id::MessageId, outgoing, workers::Step};
+use crate::{
+    app::App,
+    broadcasts::ledger,
+    clock::Timestamp,
+    id::MessageId,
+    outgoing::{self, entity::outgoing_server},
+    workers::Step,
+};
 
 /// How often new work is looked for while messages are being sent, should no one call.
 const LOOK: Duration = Duration::from_secs(1);
 /// Leases are renewed well before they run out.
-const RENEW: Duration = Duration::from_secs(LEASE_S as u64 / 3);
+const RENEW: Duration = Duration::from_secs(ledger::LEASE_S as u64 / 3);
 
 /// Sends everything that is due, until nothing is; the next step goes on when something is.
 ///
@@ -33,11 +45,22 @@ pub async fn deliver(app: App) -> anyhow::Result<Step> {
     })
 }
 
+/// For each connection, recipients of broadcasts are claimed when fewer are ready.
+const READY: usize = 16;
+
+/// How many connections the server takes.
+fn connections(server: &outgoing_server::Model) -> usize {
+    usize::try_from(server.max_connections).unwrap_or(1)
+}
+
 /// Something that the round waits for.
 enum Done {
     Tended(anyhow::Result<usize>),
     Claimed(anyhow::Result<Claim>),
     Carried(MessageId, anyhow::Result<()>),
+    Fed(anyhow::Result<Fed>),
+    Ran(Ran),
+    Emptied,
     Renewed(anyhow::Result<()>),
 }
 
@@ -48,6 +71,13 @@ struct Round<'a> {
     /// The messages that are being sent, with the fence of each.
     flying: HashMap<MessageId, i64>,
     is_claiming: bool,
+    /// Claimed messages whose connection is still used by a run.
+    waiting: VecDeque<Job>,
+    /// Broadcasts, the server that takes them, and how many connections carry them.
+    bulk: Arc<Bulk>,
+    server: Option<Arc<outgoing_server::Model>>,
+    runs: usize,
+    is_feeding: bool,
     /// Why the last look failed, how many failed in a row, and before when there is no other.
     failure: Option<anyhow::Error>,
     failures: u32,
@@ -63,6 +93,11 @@ impl<'a> Round<'a> {
             running: FuturesUnordered::new(),
             flying: HashMap::new(),
             is_claiming: false,
+            waiting: VecDeque::new(),
+            bulk: Bulk::new(app),
+            server: None,
+            runs: 0,
+            is_feeding: false,
             failure: None,
             failures: 0,
             not_before: Instant::now(),
@@ -89,6 +124,7 @@ impl<'a> Round<'a> {
                 () = tokio::time::sleep(pause) => self.look(),
             }
         }
+        self.bulk.empty().await;
         match self.failure.take() {
             Some(error) => Err(error),
             None => Ok(()),
@@ -105,7 +141,7 @@ impl<'a> Round<'a> {
     }
 
     fn claim(&mut self) {
-        let (app, flying) = (self.app, self.flying.len());
+        let (app, flying) = (self.app, self.flying.len() + self.waiting.len());
         if self.may_begin() {
             self.is_claiming = true;
             self.running
@@ -118,8 +154,11 @@ impl<'a> Round<'a> {
     }
 
     fn renew(&mut self) {
-        let (app, held) = (self.app, self.flying.iter().map(|(id, attempts)| (*id, *attempts)).collect());
-        self.running.push(async move { Done::Renewed(renew(app, held).await.map_err(Into::into)) }.boxed());
+        let (app, bulk) = (self.app, self.bulk.held());
+        let waiting = self.waiting.iter().map(|job| (job.row.message_id, job.row.attempts));
+        let held = self.flying.iter().map(|(id, attempts)| (*id, *attempts)).chain(waiting).collect();
+        self.running
+            .push(async move { Done::Renewed(renew(app, held, bulk).await.map_err(Into::into)) }.boxed());
     }
 
     fn take(&mut self, done: Done) {
@@ -133,10 +172,12 @@ impl<'a> Round<'a> {
                 (self.is_claiming, self.failure, self.failures) = (false, None, 0);
                 self.next = None;
                 match found {
-                    Claim::Jobs(jobs) => jobs.into_iter().for_each(|job| self.carry(job)),
+                    Claim::Jobs(jobs) => self.waiting.extend(jobs),
                     Claim::Wait(at) => self.next = Some(at),
                     Claim::Nothing => {}
                 }
+                self.go_on();
+                self.feed();
             }
             Done::Carried(id, result) => {
                 self.flying.remove(&id);
@@ -147,20 +188,79 @@ impl<'a> Round<'a> {
                     metrics::counter!("postroom_worker_failures_total", "worker" => "delivery").increment(1);
                 }
                 self.claim();
+                self.go_on();
             }
+            Done::Fed(Ok(fed)) => {
+                self.is_feeding = false;
+                match fed {
+                    Fed::Some(server) => self.server = Some(server),
+                    Fed::Wait(at) => self.next = self.next.into_iter().chain([at]).min(),
+                    Fed::Nothing => {}
+                }
+                self.go_on();
+            }
+            Done::Ran(Ran { tried, stopped }) => {
+                self.runs -= 1;
+                self.done += tried;
+                if stopped {
+                    // What the others carry goes on; what is ready waits in the database until the server is asked again.
+                    self.server = None;
+                    let bulk = Arc::clone(&self.bulk);
+                    self.running.push(async move { bulk.empty().await }.map(|()| Done::Emptied).boxed());
+                }
+                self.go_on();
+                self.feed();
+            }
+            Done::Emptied => self.feed(),
             Done::Renewed(Ok(())) => {}
             Done::Renewed(Err(error)) => tracing::warn!(%error, "leases of messages were not renewed"),
-            Done::Tended(Err(error)) | Done::Claimed(Err(error)) => self.fail(error),
+            Done::Fed(Err(error)) => {
+                self.is_feeding = false;
+                self.fail(error);
+            }
+            Done::Tended(Err(error)) | Done::Claimed(Err(error)) => {
+                self.is_claiming = false;
+                self.fail(error);
+            }
         }
     }
 
     /// A look failed: the messages that are being sent go on, and after a pause there is another look.
     fn fail(&mut self, error: anyhow::Error) {
-        self.is_claiming = false;
         self.failures = self.failures.saturating_add(1);
         self.not_before = Instant::now() + Duration::from_millis(100 << self.failures.min(7));
         tracing::warn!(error = format!("{error:#}"), failures = self.failures, "due messages were not found");
         self.failure = Some(error);
+    }
+
+    /// Claims recipients of broadcasts while few are ready.
+    fn feed(&mut self) {
+        let bulk = Arc::clone(&self.bulk);
+        let enough = self.runs.max(1) * READY;
+        let may = Instant::now() >= self.not_before && !self.app.shutdown.is_stopping();
+        if may && !self.is_feeding && bulk.len() < enough {
+            self.is_feeding = true;
+            self.running.push(async move { Done::Fed(feed(bulk).await) }.boxed());
+        }
+    }
+
+    /// Gives free connections to messages that wait for one, and what is left of them to broadcasts.
+    fn go_on(&mut self) {
+        while let Some(job) = self.waiting.pop_front() {
+            if self.flying.len() + self.runs >= connections(&job.server) {
+                self.waiting.push_front(job);
+                break;
+            }
+            self.carry(job);
+        }
+        self.bulk.ask_to_yield(self.waiting.len().min(self.runs));
+        let Some(server) = self.server.clone() else { return };
+        let room = connections(&server).saturating_sub(self.flying.len() + self.waiting.len());
+        while self.runs < room.min(self.bulk.len()) {
+            self.runs += 1;
+            let (bulk, server) = (Arc::clone(&self.bulk), Arc::clone(&server));
+            self.running.push(async move { Done::Ran(run(bulk, server).await) }.boxed());
+        }
     }
 
     fn carry(&mut self, job: Job) {

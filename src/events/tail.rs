@@ -170,6 +170,12 @@ fn wake(wakes: &Wakes, kind: &str) {
         }
         "agent" | "queue" | "agent_group" => wakes.distribute.notify_one(),
         "message" | "outgoing_server" => wakes.deliver.notify_one(),
+        // Told every second while it runs.
+        _ if kind == "broadcast.progress" => {}
+        "broadcast" => {
+            wakes.broadcasts.notify_one();
+            wakes.deliver.notify_one();
+        }
         "account" => wakes.poll.notify_one(),
         _ => {}
     }

@@ -1,9 +1,5 @@
 //! The claims that wait to be taken together.
 
-use std::sync::{Mutex, PoisonError};
-
-use tokio::sync::oneshot;
-
 use super::{
     claim::{Claim, Reach, next_of_each},
     entity::work_item,
@@ -11,6 +7,7 @@ use super::{
 };
 use crate::{
     app::App,
+    batch::{Asked, Batch},
     http::{Code, Problem},
 };
 
@@ -21,14 +18,7 @@ type Answer = Result<work_item::Model, Problem>;
 
 /// Claims of this process that wait for the next transaction.
 #[derive(Debug, Default)]
-pub struct Claims(Mutex<Waiting>);
-
-#[derive(Debug, Default)]
-struct Waiting {
-    claims: Vec<(Claim, oneshot::Sender<Answer>)>,
-    /// Whether a task serves them.
-    served: bool,
-}
+pub struct Claims(Batch<Claim, Answer>);
 
 impl Claims {
     /// Serves a claim together with those that wait.
@@ -36,13 +26,12 @@ impl Claims {
     /// # Errors
     /// As [`super::claim::next`].
     pub async fn take(&self, app: &App, claim: Claim) -> Answer {
-        let (sender, answer) = oneshot::channel();
-        if self.enter(claim, sender) {
+        let (answer, is_first) = self.0.enter(claim);
+        if is_first {
             let app = app.clone();
-            // A task of its own, so that nobody's claim ends with the connection of another.
             app.tasks.clone().spawn("claims", async move {
-                while let Some(claims) = app.claims.leave() {
-                    serve(&app, claims).await;
+                while let Some(asked) = app.claims.0.leave(BATCH) {
+                    serve(&app, asked).await;
                 }
                 Ok(())
             });
@@ -50,40 +39,21 @@ impl Claims {
         let stops = |_| Err(Problem::new(Code::Unavailable, "the service stops").retry_after(5));
         answer.await.unwrap_or_else(stops)
     }
-
-    /// Adds a claim; true when nobody serves.
-    fn enter(&self, claim: Claim, sender: oneshot::Sender<Answer>) -> bool {
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.claims.push((claim, sender));
-        !std::mem::replace(&mut waiting.served, true)
-    }
-
-    /// The next claims; with none left the serving ends.
-    fn leave(&self) -> Option<Vec<(Claim, oneshot::Sender<Answer>)>> {
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.claims.is_empty() {
-            waiting.served = false;
-            return None;
-        }
-        let rest = waiting.claims.len().min(BATCH);
-        let later = waiting.claims.split_off(rest);
-        Some(std::mem::replace(&mut waiting.claims, later))
-    }
 }
 
-async fn serve(app: &App, waiting: Vec<(Claim, oneshot::Sender<Answer>)>) {
+async fn serve(app: &App, asked: Vec<Asked<Claim, Answer>>) {
     // Who went away meanwhile is given nothing.
-    let waiting: Vec<_> = waiting.into_iter().filter(|(_, sender)| !sender.is_closed()).collect();
-    let claims: Vec<Claim> = waiting.iter().map(|(claim, _)| *claim).collect();
+    let asked: Vec<_> = asked.into_iter().filter(|(_, sender)| !sender.is_closed()).collect();
+    let claims: Vec<Claim> = asked.iter().map(|(claim, _)| *claim).collect();
     match take_all(app, &claims).await {
         Ok(answers) => {
-            for ((_, sender), answer) in waiting.into_iter().zip(answers) {
+            for ((_, sender), answer) in asked.into_iter().zip(answers) {
                 // Nobody listens when the connection is gone; the item is the agent's all the same.
                 let _ = sender.send(answer);
             }
         }
         Err(problem) => {
-            for (_, sender) in waiting {
+            for (_, sender) in asked {
                 let _ = sender.send(Err(problem.clone()));
             }
         }

@@ -26,7 +26,7 @@ pub struct Extensions {
     pub eight_bit_mime: bool,
     /// SMTPUTF8 (RFC 6531).
     pub smtputf8: bool,
-    /// PIPELINING (RFC 2920); not used yet.
+    /// PIPELINING (RFC 2920).
     pub pipelining: bool,
     /// The AUTH mechanisms (RFC 4954), in upper case.
     pub auth: Vec<String>,

@@ -10,6 +10,7 @@ mod connection;
 mod dots;
 mod envelope;
 mod login;
+mod pipeline;
 mod reply;
 mod send;
 mod transcript;

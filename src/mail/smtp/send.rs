@@ -230,7 +230,7 @@ impl Connection {
     }
 
     /// MAIL with its parameters, or why the relay cannot take this message at all.
-    fn mail_line(&self, envelope: &Envelope, raw: &[u8]) -> Result<String, Outcome> {
+    pub(super) fn mail_line(&self, envelope: &Envelope, raw: &[u8]) -> Result<String, Outcome> {
         let offered = &self.extensions;
         if let Some(limit_bytes) = offered.size_limit.filter(|limit| raw.len() as u64 > *limit) {
             return Err(Outcome::TooLarge { limit_bytes });
@@ -295,14 +295,9 @@ impl<'a> Transaction<'a> {
     ///
     /// # Errors
     /// The outcome when the relay refuses or the connection is lost; the message was certainly not taken.
-    pub async fn transmit(self, raw: &[u8]) -> Result<FinalDot<'a>, Outcome> {
+    pub async fn transmit(mut self, raw: &[u8]) -> Result<FinalDot<'a>, Outcome> {
+        self.ask().await?;
         let Self { connection, .. } = self;
-        let limit = connection.timeouts.data;
-        match connection.exchange(Verb::Data, "DATA", limit).await {
-            Ok(reply) if reply.code == 354 => {}
-            Ok(reply) => return Err(refusal(Verb::Data, reply)),
-            Err(error) => return Err(interrupted(Verb::Data, error)),
-        }
         // From here to the dot's answer, the connection is good for nothing else.
         connection.state = State::Unusable;
         let block = connection.timeouts.block;
@@ -313,27 +308,43 @@ impl<'a> Transaction<'a> {
         }
         Ok(FinalDot { connection })
     }
+
+    /// Says DATA, and is told to go on.
+    pub(super) async fn ask(&mut self) -> Result<(), Outcome> {
+        let limit = self.connection.timeouts.data;
+        match self.connection.exchange(Verb::Data, "DATA", limit).await {
+            Ok(reply) if reply.code == 354 => Ok(()),
+            Ok(reply) => Err(refusal(Verb::Data, reply)),
+            Err(error) => Err(interrupted(Verb::Data, error)),
+        }
+    }
 }
 
 impl FinalDot<'_> {
     /// Sends the dot and waits for the answer, which decides.
     pub async fn finish(self) -> Outcome {
         let connection = self.connection;
-        let (block, limit) = (connection.timeouts.block, connection.timeouts.dot);
-        // Even a failed write may have carried the dot to the relay.
-        let written = connection.write(Verb::Dot, b".\r\n", block).await;
-        let answer = match written {
-            Ok(()) => connection.answer(Verb::Dot, limit).await,
-            Err(error) => Err(error),
-        };
-        match answer {
+        let block = connection.timeouts.block;
+        match connection.write(Verb::Dot, b".\r\n", block).await {
+            Ok(()) => connection.decision().await,
+            // Even a failed write may have carried the dot to the relay.
+            Err(error) => Outcome::Uncertain { how: how(error) },
+        }
+    }
+}
+
+impl Connection {
+    /// The answer to the dot, which decides.
+    pub(super) async fn decision(&mut self) -> Outcome {
+        let limit = self.timeouts.dot;
+        match self.answer(Verb::Dot, limit).await {
             // Out of step: what this answers is anybody's guess.
             Ok(reply) if (300..400).contains(&reply.code) => {
                 Outcome::Uncertain { how: Interruption::Garbled }
             }
             Ok(reply) => {
                 if !reply.is_closing() {
-                    connection.state = State::Clean;
+                    self.state = State::Clean;
                 }
                 if reply.is_positive() {
                     let queue_id = reply.queue_id();
@@ -347,14 +358,14 @@ impl FinalDot<'_> {
 }
 
 /// A relay that refuses in the middle of a message may have said why before it hung up.
-async fn last_words(connection: &mut Connection, error: SmtpError) -> Outcome {
+pub(super) async fn last_words(connection: &mut Connection, error: SmtpError) -> Outcome {
     match connection.answer(Verb::Data, LAST_WORDS).await {
         Ok(reply) if reply.code >= 400 => refusal(Verb::Data, reply),
         _ => interrupted(Verb::Data, error),
     }
 }
 
-fn all_refused(recipients: &[RecipientReply]) -> Option<Outcome> {
+pub(super) fn all_refused(recipients: &[RecipientReply]) -> Option<Outcome> {
     if recipients.iter().any(|recipient| recipient.reply.is_positive()) {
         return None;
     }
@@ -363,7 +374,7 @@ fn all_refused(recipients: &[RecipientReply]) -> Option<Outcome> {
     Some(refusal(Verb::Rcpt, telling.reply.clone()))
 }
 
-fn refusal(at: Verb, reply: Reply) -> Outcome {
+pub(super) fn refusal(at: Verb, reply: Reply) -> Outcome {
     match reply.code {
         421 => Outcome::ServiceClosing { at, reply },
         500..=599 => Outcome::Failed { at, reply },
@@ -372,14 +383,14 @@ fn refusal(at: Verb, reply: Reply) -> Outcome {
     }
 }
 
-fn interrupted(at: Verb, error: SmtpError) -> Outcome {
+pub(super) fn interrupted(at: Verb, error: SmtpError) -> Outcome {
     match error {
         SmtpError::Refused { at, reply } => refusal(at, reply),
         other => Outcome::Interrupted { at, how: how(other) },
     }
 }
 
-fn how(error: SmtpError) -> Interruption {
+pub(super) fn how(error: SmtpError) -> Interruption {
     match error {
         SmtpError::Timeout { .. } => Interruption::Timeout,
         SmtpError::Protocol { .. } => Interruption::Garbled,

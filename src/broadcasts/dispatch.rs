@@ -1,0 +1,101 @@
+//! Which recipients of the running broadcasts have their turn now.
+
+use std::sync::Arc;
+
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder,
+    QuerySelect, sea_query::Expr,
+};
+
+use super::{
+    entity::{broadcast, recipient},
+    ledger, pace, window,
+};
+use crate::{app::App, clock::Timestamp, db::literally, id::BroadcastId};
+
+/// Recipients of one broadcast that this process holds.
+#[derive(Clone, Debug)]
+pub struct Lot {
+    /// The broadcast, as it is now.
+    pub broadcast: Arc<broadcast::Model>,
+    /// The recipients.
+    pub rows: Vec<recipient::Model>,
+}
+
+/// Who has their turn, and when somebody will.
+#[derive(Debug, Default)]
+pub struct Turns {
+    /// These are to be sent now.
+    pub lots: Vec<Lot>,
+    /// When there is more, as far as is known.
+    pub next: Option<Timestamp>,
+}
+
+/// Takes up to `room` recipients; each running broadcast gets its share.
+///
+/// # Errors
+/// Whatever the database says.
+pub async fn claim(app: &App, tx: &DatabaseTransaction, now: Timestamp, room: u32) -> Result<Turns, DbErr> {
+    let mut turns = Turns::default();
+    let running = running(tx).await?;
+    let mut left = room;
+    for (at, row) in running.iter().enumerate() {
+        if let Some(at) = window::closed_until(app, tx, row, now).await? {
+            turns.wait(at);
+            continue;
+        }
+        let share = left.div_ceil(u32::try_from(running.len() - at).unwrap_or(1));
+        let free = pace::free(row, now, share);
+        if free == 0 {
+            turns.wait(row.next_slot_at);
+            continue;
+        }
+        let rows = ledger::claim(tx, now, row.id, free).await?;
+        if rows.is_empty() {
+            turns.next = turns.next.into_iter().chain(next_due(tx, now, row.id).await?).min();
+            continue;
+        }
+        pace::take(tx, row, now, rows.len()).await?;
+        left = left.saturating_sub(u32::try_from(rows.len()).unwrap_or(u32::MAX));
+        turns.lots.push(Lot { broadcast: Arc::new(row.clone()), rows });
+    }
+    Ok(turns)
+}
+
+impl Turns {
+    fn wait(&mut self, until: Timestamp) {
+        self.next = self.next.into_iter().chain([until]).min();
+    }
+}
+
+/// The broadcasts that run, the one begun first coming first.
+///
+/// # Errors
+/// Whatever the database says.
+pub async fn running(db: &impl ConnectionTrait) -> Result<Vec<broadcast::Model>, DbErr> {
+    broadcast::Entity::find().filter(is_running()).order_by_asc(broadcast::Column::StartedAt).all(db).await
+}
+
+fn is_running() -> Expr {
+    literally(broadcast::Column::State, "running")
+}
+
+async fn next_due(
+    tx: &DatabaseTransaction,
+    now: Timestamp,
+    broadcast: BroadcastId,
+) -> Result<Option<Timestamp>, DbErr> {
+    use recipient::Column;
+    let first: Option<Option<Timestamp>> = recipient::Entity::find()
+        .select_only()
+        .column(Column::DueAt)
+        .filter(Column::BroadcastId.eq(broadcast))
+        .filter(Column::DueAt.is_not_null())
+        .filter(Column::LeaseUntil.lte(now))
+        .order_by_asc(Column::DueAt)
+        .limit(1)
+        .into_tuple()
+        .one(tx)
+        .await?;
+    Ok(first.flatten())
+}

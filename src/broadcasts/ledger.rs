@@ -1,0 +1,320 @@
+//! The ledger's rows as the delivery engine handles them: claimed in lots, begun and settled in statements that many
+//! connections share.
+//!
+//! A row goes `idle → claimed → begun → idle`. Up to `claimed` it was certainly not sent; once `begun` is durable it may
+//! have been, and a process that dies then leaves it uncertain. Whether the broadcast still runs and the recipient may
+//! still be written to is asked by the very statement that begins a row.
+
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, EntityTrait, QueryFilter, Statement,
+    Value,
+    sea_query::{Expr, ExprTrait},
+};
+
+use super::entity::{
+    BroadcastRecipientState, BroadcastState, RecipientPhase, broadcast,
+    recipient::{Column, Entity, Model},
+};
+use crate::{
+    clock::Timestamp,
+    db::{Gate, among},
+    id::{BroadcastId, MessageId},
+    suppressions::{AddressKeys, Barred},
+};
+
+/// How long a row is held before another process may take it, in seconds; renewed while it is held.
+pub const LEASE_S: i64 = 20;
+
+const LOST: &str = "the process that was sending it ended when it was perhaps handed over; it is not sent again, so that \
+                    nobody gets it twice";
+
+/// A row that this process holds: its id and how often it was claimed, which is the fence.
+pub type Held = (MessageId, i64);
+
+/// What became of a row that was begun.
+#[derive(Clone, Debug)]
+pub struct Settled {
+    /// The row.
+    pub held: Held,
+    /// Its new state.
+    pub state: BroadcastRecipientState,
+    /// Why, in plain words.
+    pub reason: String,
+    /// When it is tried again.
+    pub due_at: Option<Timestamp>,
+    /// How many tries it has used up.
+    pub tries: i64,
+    /// The server's reply code.
+    pub code: Option<i32>,
+    /// The server's words.
+    pub text: Option<String>,
+}
+
+/// Takes up to `limit` rows of a broadcast that are due and that nobody holds.
+///
+/// # Errors
+/// Whatever the database says.
+pub async fn claim(
+    tx: &DatabaseTransaction,
+    now: Timestamp,
+    broadcast: BroadcastId,
+    limit: u32,
+) -> Result<Vec<Model>, DbErr> {
+    let backend = tx.get_database_backend();
+    let skip = if backend == DbBackend::Postgres { "FOR UPDATE SKIP LOCKED" } else { "" };
+    let sql = format!(
+        "WITH due AS MATERIALIZED (SELECT id FROM broadcast_recipients WHERE broadcast_id = $1 AND due_at <= $2 \
+           AND lease_until <= $2 ORDER BY due_at LIMIT {limit} {skip}) \
+         UPDATE broadcast_recipients SET phase = 'claimed', lease_until = $3, attempts = attempts + 1 \
+         WHERE id IN (SELECT id FROM due) RETURNING *"
+    );
+    let values = [broadcast.uuid().into(), now.into(), now.plus_s(LEASE_S).into()];
+    Entity::find().from_raw_sql(Statement::from_sql_and_values(backend, sql, values)).all(tx).await
+}
+
+/// Notes of claimed rows that they may be sent from now on; gives those that may. Not begun are rows that another process
+/// has taken over, of a broadcast that does not run any more, or of somebody who may not be written to.
+///
+/// # Errors
+/// Whatever the database says.
+pub async fn begin(tx: &DatabaseTransaction, now: Timestamp, rows: &[Held]) -> Result<Vec<MessageId>, DbErr> {
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    // Who pauses a broadcast or bars an address shuts this gate: what is answered to them holds from then on.
+    Gate::Sends.pass(tx).await?;
+    let mut values = vec![now.into(), now.plus_s(LEASE_S).into()];
+    let list = Rows::<2>::new(rows.iter().map(|(id, fence)| [id.uuid().into(), (*fence).into()]));
+    let sql = format!(
+        "WITH wanted (wanted_id, fence) AS ({}) \
+         UPDATE broadcast_recipients SET phase = 'begun', due_at = NULL, lease_until = $2, updated_at = $1 \
+         FROM wanted, (SELECT id AS running_id, campaign_id AS for_campaign, marketing FROM broadcasts \
+           WHERE state = 'running') AS running \
+         WHERE id = wanted_id AND attempts = fence AND phase = 'claimed' AND broadcast_id = running_id \
+         AND NOT EXISTS (SELECT 1 FROM suppressions \
+           WHERE suppressions.address_key = broadcast_recipients.address_key \
+           AND (suppressions.campaign_id IS NULL OR suppressions.campaign_id = for_campaign) \
+           AND (suppressions.expires_at IS NULL OR suppressions.expires_at > $1) \
+           AND (marketing OR suppressions.reason <> 'unsubscribed')) \
+         RETURNING id",
+        list.sql(values.len())
+    );
+    values.extend(list.0);
+    let begun =
+        tx.query_all_raw(Statement::from_sql_and_values(tx.get_database_backend(), sql, values)).await?;
+    begun.iter().map(|row| row.try_get_by_index(0).map(MessageId)).collect()
+}
+
+/// Writes down what became of rows that were begun; gives those that nobody had taken over.
+///
+/// # Errors
+/// Whatever the database says.
+pub async fn settle(
+    tx: &DatabaseTransaction,
+    now: Timestamp,
+    rows: &[Settled],
+) -> Result<Vec<MessageId>, DbErr> {
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut values = vec![now.into()];
+    let list = Rows::<9>::new(rows.iter().map(|row| {
+        let sent_at = (row.state == BroadcastRecipientState::Sent).then_some(now);
+        [
+            row.held.0.uuid().into(),
+            row.held.1.into(),
+            row.state.into(),
+            row.reason.as_str().into(),
+            row.due_at.into(),
+            row.tries.into(),
+            row.code.into(),
+            row.text.clone().into(),
+            sent_at.into(),
+        ]
+    }));
+    let sql = format!(
+        "WITH done (done_id, fence, new_state, new_reason, new_due_at, new_tries, new_code, new_text, new_sent_at) \
+         AS ({}) \
+         UPDATE broadcast_recipients SET phase = 'idle', lease_until = 0, state = new_state, reason = new_reason, \
+         due_at = new_due_at, tries = new_tries, last_code = new_code, last_text = new_text, sent_at = new_sent_at, \
+         updated_at = $1 FROM done WHERE id = done_id AND attempts = fence AND phase = 'begun' RETURNING id",
+        list.sql(values.len())
+    );
+    values.extend(list.0);
+    let done =
+        tx.query_all_raw(Statement::from_sql_and_values(tx.get_database_backend(), sql, values)).await?;
+    done.iter().map(|row| row.try_get_by_index(0).map(MessageId)).collect()
+}
+
+/// Values of `N` columns for a list, filled up to a power of two with a row that matches nothing, so that lists of all
+/// lengths make a few different statements.
+struct Rows<const N: usize>(Vec<Value>);
+
+impl<const N: usize> Rows<N> {
+    fn new(rows: impl ExactSizeIterator<Item = [Value; N]>) -> Self {
+        let (count, mut values) = (rows.len(), Vec::with_capacity(rows.len().next_power_of_two() * N));
+        values.extend(rows.flatten());
+        for _ in count..count.next_power_of_two() {
+            let mut nothing: [Value; N] = std::array::from_fn(|at| values[at].clone());
+            // No row was ever claimed so often.
+            nothing[1] = (-1_i64).into();
+            values.extend(nothing);
+        }
+        Self(values)
+    }
+
+    /// The list, when `before` values come before it in the statement.
+    fn sql(&self, before: usize) -> String {
+        let mut sql = String::from("VALUES ");
+        for at in 0..self.0.len() {
+            let end = if at % N == N - 1 { ")" } else { "" };
+            let begin = match at {
+                0 => "(",
+                at if at % N == 0 => ", (",
+                _ => ", ",
+            };
+            sql.push_str(&format!("{begin}${}{end}", before + at + 1));
+        }
+        sql
+    }
+}
+
+/// Sees to claimed rows that could not be begun: those of barred recipients are suppressed, the others wait again.
+///
+/// # Errors
+/// Whatever the database says.
+pub async fn turn_away(
+    tx: &DatabaseTransaction,
+    now: Timestamp,
+    keys: AddressKeys,
+    rows: &[Held],
+) -> Result<(), DbErr> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let found = Entity::find()
+        .filter(among(Column::Id, rows.iter().map(|(id, _)| *id)))
+        .filter(Column::Phase.eq(RecipientPhase::Claimed))
+        .all(tx)
+        .await?;
+    let held: Vec<&Model> = found.iter().filter(|row| rows.contains(&(row.id, row.attempts))).collect();
+    let barred = Barred::among(tx, keys, held.iter().map(|row| row.address.as_str()), now).await?;
+    let broadcasts = broadcast::Entity::find()
+        .filter(among(broadcast::Column::Id, held.iter().map(|row| row.broadcast_id)))
+        .all(tx)
+        .await?;
+    for row in held {
+        let Some(of) = broadcasts.iter().find(|one| one.id == row.broadcast_id) else { continue };
+        let reason = barred.reason(&row.address, of.marketing, of.campaign_id);
+        match reason.filter(|_| of.state == BroadcastState::Running) {
+            Some(reason) => {
+                let state = BroadcastRecipientState::Suppressed;
+                drop_claimed(tx, now, &[(row.id, row.attempts)], state, reason.words()).await?;
+            }
+            None => give_back(tx, &[(row.id, row.attempts)]).await?,
+        }
+    }
+    Ok(())
+}
+
+/// Ends claimed rows that are not sent at all.
+///
+/// # Errors
+/// Whatever the database says.
+pub async fn drop_claimed(
+    tx: &DatabaseTransaction,
+    now: Timestamp,
+    rows: &[Held],
+    state: BroadcastRecipientState,
+    reason: &str,
+) -> Result<(), DbErr> {
+    for (id, attempts) in rows {
+        Entity::update_many()
+            .col_expr(Column::Phase, Expr::value(RecipientPhase::Idle))
+            .col_expr(Column::LeaseUntil, Expr::value(Timestamp::ZERO))
+            .col_expr(Column::DueAt, Expr::value(None::<Timestamp>))
+            .col_expr(Column::State, Expr::value(state))
+            .col_expr(Column::Reason, Expr::value(Some(reason.to_owned())))
+            .col_expr(Column::UpdatedAt, Expr::value(now))
+            .filter(Column::Id.eq(*id))
+            .filter(Column::Attempts.eq(*attempts))
+            .filter(Column::Phase.eq(RecipientPhase::Claimed))
+            .exec(tx)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Lets claimed rows go, as they were.
+///
+/// # Errors
+/// Whatever the database says.
+pub async fn give_back(tx: &DatabaseTransaction, rows: &[Held]) -> Result<(), DbErr> {
+    for (id, attempts) in rows {
+        Entity::update_many()
+            .col_expr(Column::Phase, Expr::value(RecipientPhase::Idle))
+            .col_expr(Column::LeaseUntil, Expr::value(Timestamp::ZERO))
+            .filter(Column::Id.eq(*id))
+            .filter(Column::Attempts.eq(*attempts))
+            .filter(Column::Phase.eq(RecipientPhase::Claimed))
+            .exec(tx)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Holds rows for longer; one that was taken over in the meantime is left alone.
+///
+/// # Errors
+/// Whatever the database says.
+pub async fn renew(tx: &DatabaseTransaction, now: Timestamp, rows: &[Held]) -> Result<(), DbErr> {
+    for rows in rows.chunks(500) {
+        let mut values = vec![now.plus_s(LEASE_S).into()];
+        let list = Rows::<2>::new(rows.iter().map(|(id, fence)| [id.uuid().into(), (*fence).into()]));
+        let sql = format!(
+            "WITH held (held_id, fence) AS ({}) UPDATE broadcast_recipients SET lease_until = $1 FROM held \
+             WHERE id = held_id AND attempts = fence AND phase <> 'idle'",
+            list.sql(values.len())
+        );
+        values.extend(list.0);
+        tx.execute_raw(Statement::from_sql_and_values(tx.get_database_backend(), sql, values)).await?;
+    }
+    Ok(())
+}
+
+/// Calls uncertain what a process left behind that died while it handed them over; gives how many.
+///
+/// # Errors
+/// Whatever the database says.
+pub async fn take_over(tx: &DatabaseTransaction, now: Timestamp) -> Result<u64, DbErr> {
+    let lost = Entity::update_many()
+        .col_expr(Column::Phase, Expr::value(RecipientPhase::Idle))
+        .col_expr(Column::LeaseUntil, Expr::value(Timestamp::ZERO))
+        .col_expr(Column::Attempts, Expr::col(Column::Attempts).add(1))
+        .col_expr(Column::Tries, Expr::col(Column::Tries).add(1))
+        .col_expr(Column::State, Expr::value(BroadcastRecipientState::Uncertain))
+        .col_expr(Column::Reason, Expr::value(Some(LOST.to_owned())))
+        .col_expr(Column::UpdatedAt, Expr::value(now))
+        .filter(is_begun())
+        .filter(Column::LeaseUntil.lte(now))
+        .exec(tx)
+        .await?;
+    Ok(lost.rows_affected)
+}
+
+/// The condition of the index on rows that are being handed over.
+pub fn is_begun() -> Expr {
+    crate::db::literally(Column::Phase, "begun")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_rows_is_filled_up_with_one_that_matches_nothing() {
+        let list = Rows::<2>::new([1_i64, 2, 3].into_iter().map(|n| [n.into(), (10 * n).into()]));
+        assert_eq!(list.sql(1), "VALUES ($2, $3), ($4, $5), ($6, $7), ($8, $9)");
+        assert_eq!(list.0[6..], [1_i64.into(), (-1_i64).into()]);
+    }
+}

@@ -1,0 +1,149 @@
+//! Claims recipients and writes their mails, ahead of the connections that carry them.
+
+use std::{collections::HashMap, sync::Arc};
+
+use sea_orm::{EntityTrait, QueryFilter};
+use tokio::task::spawn_blocking;
+
+use super::{Bulk, Ready, lock};
+use crate::{
+    broadcasts::{
+        dispatch::{self, Lot, Turns},
+        entity::{BroadcastRecipientState, broadcast, recipient},
+        ledger::{self, Held},
+        print::Printer,
+        turn::absence,
+    },
+    clock::Timestamp,
+    customers::entity::customer,
+    db::among,
+    id::CustomerId,
+    outgoing::{
+        self,
+        entity::{OutgoingState, outgoing_server},
+        state,
+    },
+};
+
+/// How many recipients are claimed at once, for each connection and at most.
+const PER_CONNECTION: u32 = 32;
+const LOT: u32 = 512;
+
+/// What a look for recipients found.
+#[derive(Debug)]
+pub(in super::super) enum Fed {
+    /// Some are ready; this server takes them.
+    Some(Arc<outgoing_server::Model>),
+    /// Nobody before then.
+    Wait(Timestamp),
+    /// Nobody until something happens.
+    Nothing,
+}
+
+/// Claims a lot of recipients, if any are due, and writes their mails.
+pub(in super::super) async fn feed(bulk: Arc<Bulk>) -> anyhow::Result<Fed> {
+    let app = &bulk.app;
+    if dispatch::running(app.db.read()).await?.is_empty() {
+        return Ok(Fed::Nothing);
+    }
+    let now = app.db.now(&app.clock).await?;
+    let tx = app.db.begin().await?;
+    let Some(server) = outgoing::find(&*tx).await? else { return Ok(Fed::Nothing) };
+    let wanted = match (server.state, server.retry_at) {
+        (OutgoingState::Paused, _) => return Ok(Fed::Nothing),
+        (OutgoingState::Failing, Some(at)) if at > now => return Ok(Fed::Wait(at)),
+        // One message asks whether the server is back.
+        (OutgoingState::Failing, _) => 1,
+        (OutgoingState::Running, _) => {
+            LOT.min(PER_CONNECTION * u32::try_from(server.max_connections).unwrap_or(1))
+        }
+    };
+    let free = state::free_slots(&server, now, wanted);
+    if free == 0 {
+        return Ok(Fed::Wait(server.next_slot_at));
+    }
+    let Turns { lots, next } = dispatch::claim(app, &tx, now, free).await?;
+    if lots.is_empty() {
+        return Ok(next.map_or(Fed::Nothing, Fed::Wait));
+    }
+    let taken = lots.iter().map(|lot| lot.rows.len()).sum();
+    if !state::take_slots(&tx, now, &server, taken).await? {
+        return Ok(Fed::Wait(now));
+    }
+    tx.commit_untold().await?;
+    for lot in lots {
+        let rows: Vec<Held> = lot.rows.iter().map(|row| (row.id, row.attempts)).collect();
+        lock(&bulk.held).extend(rows.iter().copied());
+        if let Err(error) = bulk.write_lot(now, lot).await {
+            bulk.forget(rows.iter().map(|(id, _)| *id));
+            bulk.let_go(&rows).await?;
+            return Err(error);
+        }
+    }
+    Ok(Fed::Some(Arc::new(server)))
+}
+
+/// Recipients who get no mail, and why.
+type Left = Vec<(recipient::Model, BroadcastRecipientState, String)>;
+
+impl Bulk {
+    /// Writes the mails of a lot; who is not to get one any more is settled.
+    async fn write_lot(&self, now: Timestamp, lot: Lot) -> anyhow::Result<()> {
+        let printer = self.printer(&lot.broadcast).await?;
+        let customers = self.customers(&lot.rows).await?;
+        let (broadcast, printer) = (Arc::clone(&lot.broadcast), printer);
+        let (ready, left) = spawn_blocking(move || write(&broadcast, &printer, lot.rows, customers)).await?;
+        lock(&self.ready).extend(ready);
+        if left.is_empty() {
+            return Ok(());
+        }
+        let tx = self.app.db.begin().await?;
+        for (row, state, reason) in &left {
+            ledger::drop_claimed(&tx, now, &[(row.id, row.attempts)], *state, reason).await?;
+        }
+        tx.commit_untold().await?;
+        self.forget(left.into_iter().map(|(row, ..)| row.id));
+        Ok(())
+    }
+
+    async fn printer(&self, row: &broadcast::Model) -> anyhow::Result<Arc<Printer>> {
+        let known = lock(&self.printers).get(&row.id).cloned();
+        if let Some((_, printer)) = known.filter(|(version, _)| *version == row.version) {
+            return Ok(printer);
+        }
+        let printer = Arc::new(Printer::of(&self.app, row).await?);
+        lock(&self.printers).insert(row.id, (row.version, Arc::clone(&printer)));
+        Ok(printer)
+    }
+
+    async fn customers(
+        &self,
+        rows: &[recipient::Model],
+    ) -> anyhow::Result<HashMap<CustomerId, customer::Model>> {
+        let ids = rows.iter().map(|row| row.customer_id);
+        let found = customer::Entity::find().filter(among(customer::Column::Id, ids)).all(self.app.db.read());
+        Ok(found.await?.into_iter().map(|row| (row.id, row)).collect())
+    }
+}
+
+fn write(
+    broadcast: &broadcast::Model,
+    printer: &Arc<Printer>,
+    rows: Vec<recipient::Model>,
+    customers: HashMap<CustomerId, customer::Model>,
+) -> (Vec<Ready>, Left) {
+    let (mut ready, mut left) = (Vec::with_capacity(rows.len()), Vec::new());
+    for row in rows {
+        let customer = customers.get(&row.customer_id);
+        if let Some(reason) = absence(broadcast, &row, customer) {
+            left.push((row, BroadcastRecipientState::Skipped, reason.to_owned()));
+            continue;
+        }
+        match customer.map(|customer| printer.print(&row, customer)) {
+            Some(Ok(printed)) => ready.push(Ready::new(row, printed, Arc::clone(printer))),
+            Some(Err(reason)) => left.push((row, BroadcastRecipientState::Failed, reason)),
+            None => {}
+        }
+    }
+    (ready, left)
+}

@@ -1,0 +1,131 @@
+//! Broadcasts on their way out: recipients are claimed and written in lots, carried by runs of one connection each, and
+//! begun and settled in transactions that all connections share.
+//!
+//! A run takes one recipient after the other and ends when a message of more weight needs its connection.
+
+mod feed;
+mod run;
+mod turns;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use super::rules::Recipient;
+use crate::{
+    app::App,
+    batch::Batch,
+    broadcasts::{
+        entity::recipient,
+        ledger::Held,
+        print::{Printed, Printer},
+    },
+    id::{BroadcastId, MessageId},
+    suppressions::AddressKeys,
+};
+pub(super) use feed::{Fed, feed};
+pub(super) use run::{Ran, run};
+use turns::Turn;
+
+/// A recipient whose mail is written.
+#[derive(Debug)]
+struct Ready {
+    row: recipient::Model,
+    /// The one recipient, as the rules of delivery know it.
+    recipients: [Recipient; 1],
+    printed: Printed,
+    /// What its mail was written by, for those who keep it.
+    printer: Arc<Printer>,
+}
+
+impl Ready {
+    fn new(row: recipient::Model, printed: Printed, printer: Arc<Printer>) -> Self {
+        Self { recipients: [Recipient::new(row.address.clone())], row, printed, printer }
+    }
+
+    fn held(&self) -> Held {
+        (self.row.id, self.row.attempts)
+    }
+}
+
+/// What one process holds of the running broadcasts.
+#[derive(Debug)]
+pub(super) struct Bulk {
+    app: App,
+    keys: AddressKeys,
+    ready: Mutex<VecDeque<Ready>>,
+    /// Everything that was claimed and is not settled, to renew its leases.
+    held: Mutex<HashMap<MessageId, i64>>,
+    /// How many runs are to end for messages that go first.
+    yields: AtomicUsize,
+    turns: Batch<Turn, bool>,
+    printers: Mutex<HashMap<BroadcastId, (i64, Arc<Printer>)>>,
+}
+
+impl Bulk {
+    pub(super) fn new(app: &App) -> Arc<Self> {
+        Arc::new(Self {
+            app: app.clone(),
+            keys: AddressKeys::of(app),
+            ready: Mutex::default(),
+            held: Mutex::default(),
+            yields: AtomicUsize::new(0),
+            turns: Batch::default(),
+            printers: Mutex::default(),
+        })
+    }
+
+    /// How many recipients are ready to be sent.
+    pub(super) fn len(&self) -> usize {
+        lock(&self.ready).len()
+    }
+
+    /// Asks this many runs to end after the message that they carry.
+    pub(super) fn ask_to_yield(&self, runs: usize) {
+        self.yields.store(runs, Ordering::Relaxed);
+    }
+
+    /// Everything that this process holds.
+    pub(super) fn held(&self) -> Vec<Held> {
+        lock(&self.held).iter().map(|(id, attempts)| (*id, *attempts)).collect()
+    }
+
+    /// The next recipient, unless the run is to end.
+    fn next(&self) -> Option<Ready> {
+        let yielded =
+            self.yields.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |asked| asked.checked_sub(1));
+        if yielded.is_ok() || self.app.shutdown.is_stopping() {
+            return None;
+        }
+        lock(&self.ready).pop_front()
+    }
+
+    /// Gives back what is not sent after all, first in line.
+    fn put_back(&self, ready: Ready) {
+        lock(&self.ready).push_front(ready);
+    }
+
+    fn forget(&self, rows: impl IntoIterator<Item = MessageId>) {
+        let mut held = lock(&self.held);
+        for id in rows {
+            held.remove(&id);
+        }
+    }
+
+    /// Lets go of everything that is ready and not begun: others may send it.
+    pub(super) async fn empty(&self) {
+        let rows: Vec<Held> = lock(&self.ready).drain(..).map(|ready| ready.held()).collect();
+        if let Err(error) = self.let_go(&rows).await {
+            tracing::warn!(%error, "recipients of broadcasts are let go when their leases run out");
+        }
+        self.forget(rows.into_iter().map(|(id, _)| id));
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,117 @@
+//! Begins and settles recipients, many in one transaction.
+
+use std::{sync::Arc, time::Duration};
+
+use sea_orm::DbErr;
+
+use super::Bulk;
+use crate::{
+    batch::Asked,
+    broadcasts::ledger::{self, Held, Settled},
+};
+
+/// The most that one transaction begins and settles.
+const MOST: usize = 256;
+/// Pauses between the tries to write a result down: what the server took must not be forgotten for a database hiccup.
+const TRIES: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis(500), Duration::from_secs(3)];
+
+/// A connection's turn: what became of its last recipient, and which one is next.
+#[derive(Debug)]
+pub(super) struct Turn {
+    settled: Option<Settled>,
+    next: Option<Held>,
+}
+
+impl Bulk {
+    /// Writes down what became of one recipient and that the next one may be sent; false when it may not.
+    pub(super) async fn turn(self: &Arc<Self>, settled: Option<Settled>, next: Option<Held>) -> bool {
+        if settled.is_none() && next.is_none() {
+            return false;
+        }
+        let over: Vec<_> = settled.iter().map(|settled| settled.held.0).collect();
+        let (answer, is_first) = self.turns.enter(Turn { settled, next });
+        if is_first {
+            let bulk = Arc::clone(self);
+            self.app.tasks.clone().spawn("broadcast turns", async move {
+                while let Some(asked) = bulk.turns.leave(MOST) {
+                    bulk.serve(asked).await;
+                }
+                Ok(())
+            });
+        }
+        let begun = answer.await.unwrap_or(false);
+        self.forget(over);
+        if let Some((id, _)) = next.filter(|_| !begun) {
+            self.forget([id]);
+        }
+        begun
+    }
+
+    async fn serve(&self, asked: Vec<Asked<Turn, bool>>) {
+        let (mut settled, mut next) = (Vec::with_capacity(asked.len()), Vec::with_capacity(asked.len()));
+        let mut answers = Vec::with_capacity(asked.len());
+        for (turn, sender) in asked {
+            settled.extend(turn.settled);
+            next.extend(turn.next);
+            answers.push((turn.next, sender));
+        }
+        let begun = self.write(&settled, &next).await;
+        for (next, sender) in answers {
+            let may = next.is_some_and(|(id, _)| begun.contains(&id));
+            // A run that ended does not listen any more.
+            let _ = sender.send(may);
+        }
+    }
+
+    /// Gives those that may be sent; none when the database cannot be written.
+    async fn write(&self, settled: &[Settled], next: &[Held]) -> Vec<crate::id::MessageId> {
+        for pause in TRIES {
+            match self.try_write(settled, next).await {
+                Ok(begun) => return begun,
+                Err(error) => tracing::warn!(%error, "recipients of broadcasts are not settled yet"),
+            }
+            tokio::time::sleep(pause).await;
+        }
+        match self.try_write(settled, next).await {
+            Ok(begun) => begun,
+            Err(error) => {
+                // Their leases run out, and then they are uncertain, which is the truth.
+                tracing::error!(%error, count = settled.len(), "recipients of broadcasts were not settled");
+                metrics::counter!("postroom_worker_failures_total", "worker" => "delivery").increment(1);
+                Vec::new()
+            }
+        }
+    }
+
+    async fn try_write(
+        &self,
+        settled: &[Settled],
+        next: &[Held],
+    ) -> Result<Vec<crate::id::MessageId>, DbErr> {
+        let app = &self.app;
+        let now = app.db.now(&app.clock).await?;
+        let tx = app.db.begin().await?;
+        let written = ledger::settle(&tx, now, settled).await?;
+        if written.len() < settled.len() {
+            let late = settled.len() - written.len();
+            tracing::warn!(late, "late results were dropped: another process has the recipients");
+        }
+        let begun = ledger::begin(&tx, now, next).await?;
+        if begun.len() < next.len() {
+            let away: Vec<Held> = next.iter().filter(|(id, _)| !begun.contains(id)).copied().collect();
+            ledger::turn_away(&tx, now, self.keys.clone(), &away).await?;
+        }
+        tx.commit_untold().await?;
+        Ok(begun)
+    }
+
+    /// Lets recipients go that were claimed and not begun.
+    pub(super) async fn let_go(&self, rows: &[Held]) -> Result<(), DbErr> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let tx = self.app.db.begin().await?;
+        ledger::give_back(&tx, rows).await?;
+        tx.commit_untold().await
+    }
+}
