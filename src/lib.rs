@@ -9,7 +9,6 @@ pub mod agents;
 pub mod answers;
 pub mod api;
 pub mod app;
-pub mod batch;
 pub mod broadcasts;
 pub mod campaigns;
 pub mod classes;
@@ -41,6 +40,7 @@ pub mod shutdown;
 pub mod suppressions;
 pub mod telemetry;
 pub mod templates;
+pub mod together;
 pub mod work;
 pub mod workers;
 

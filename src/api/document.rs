@@ -16,6 +16,12 @@ use crate::{
 
 /// POSTs that take no `Idempotency-Key`: a repeat finds the state that it wants, or does no harm.
 const WITHOUT_KEY: &[&str] = &[
+    "cancel_broadcast",
+    "pause_broadcast",
+    "preflight_broadcast",
+    "resume_broadcast",
+    "retry_failed_broadcast",
+    "start_broadcast",
     "activate_account",
     "activate_script_version",
     "advance_sandbox_clock",

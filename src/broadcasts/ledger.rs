@@ -69,7 +69,11 @@ pub async fn claim(
          WHERE id IN (SELECT id FROM due) RETURNING *"
     );
     let values = [broadcast.uuid().into(), now.into(), now.plus_s(LEASE_S).into()];
-    Entity::find().from_raw_sql(Statement::from_sql_and_values(backend, sql, values)).all(tx).await
+    let mut rows =
+        Entity::find().from_raw_sql(Statement::from_sql_and_values(backend, sql, values)).all(tx).await?;
+    // RETURNING has no order.
+    rows.sort_unstable_by_key(|row| row.id);
+    Ok(rows)
 }
 
 /// Notes of claimed rows that they may be sent from now on; gives those that may. Not begun are rows that another process

@@ -62,7 +62,7 @@ pub enum NoAnswer {
 }
 
 /// Subjects with which clients announce an automatic answer that their header does not.
-const AUTO_SUBJECTS: [&str; 16] = [
+pub(super) const AUTO_SUBJECTS: [&str; 16] = [
     "automatic reply:",
     "auto reply:",
     "autoreply:",

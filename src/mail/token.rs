@@ -9,14 +9,16 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
 
-use super::address::Address;
+use super::{
+    address::Address,
+    base32::{decode, encode},
+};
 
 /// What introduces a token in a Message-ID and, after a `+`, in an address.
 const MARK: &str = "prt.";
 /// Bytes kept of the HMAC: 80 bits.
 const MAC_LEN: usize = 10;
 const UUID_LEN: usize = 16;
-const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 
 /// What a genuine token says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,46 +105,6 @@ impl Signer {
     }
 }
 
-/// Base 32 (RFC 4648 section 6), lower-case, without padding.
-fn encode(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len().div_ceil(5) * 8);
-    let (mut bits, mut held) = (0_u32, 0);
-    for &byte in bytes {
-        bits = (bits << 8) | u32::from(byte);
-        held += 8;
-        while held >= 5 {
-            held -= 5;
-            text.push(char::from(ALPHABET[(bits >> held) as usize & 31]));
-        }
-        bits &= (1 << held) - 1;
-    }
-    if held > 0 {
-        text.push(char::from(ALPHABET[(bits << (5 - held)) as usize & 31]));
-    }
-    text
-}
-
-/// The bytes of canonical base 32: left-over bits must be zero, so that a token has one spelling only.
-fn decode(text: &str) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(text.len() * 5 / 8);
-    let (mut bits, mut held) = (0_u32, 0);
-    for symbol in text.bytes() {
-        let value = match symbol {
-            b'a'..=b'z' => symbol - b'a',
-            b'2'..=b'7' => symbol - b'2' + 26,
-            _ => return None,
-        };
-        bits = (bits << 5) | u32::from(value);
-        held += 5;
-        if held >= 8 {
-            held -= 8;
-            bytes.push(u8::try_from(bits >> held).ok()?);
-            bits &= (1 << held) - 1;
-        }
-    }
-    (held < 5 && bits == 0).then_some(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -202,7 +164,7 @@ mod tests {
         let id = signer().message_id(message, conversation, "x.org");
         let token_end = id.find('@').unwrap();
         for at in MARK.len()..token_end {
-            for other in ALPHABET.iter().map(|&b| char::from(b)).chain(['0', '.', '-']) {
+            for other in ('a'..='z').chain('2'..='7').chain(['0', '.', '-']) {
                 let mut forged = id.clone();
                 forged.replace_range(at..=at, &other.to_string());
                 if forged != id {

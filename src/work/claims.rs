@@ -7,8 +7,8 @@ use super::{
 };
 use crate::{
     app::App,
-    batch::{Asked, Batch},
     http::{Code, Problem},
+    together::{Asked, Batch},
 };
 
 /// How many claims one transaction serves.

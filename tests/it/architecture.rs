@@ -12,7 +12,7 @@ use regex::Regex;
 /// What every feature may use.
 const BASE: &[&str] = &[
     "app", "clock", "config", "db", "http", "id", "instance", "language", "lease", "mail", "raw", "secret",
-    "shutdown", "workers",
+    "shutdown", "workers", "together",
 ];
 /// Features that every other feature may call.
 const OPEN_TO_ALL: &[&str] = &["access", "events"];

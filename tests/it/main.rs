@@ -15,6 +15,8 @@ mod access_matrix;
 mod accounts;
 mod answers;
 mod architecture;
+mod bounce_corpus;
+mod broadcasts;
 mod calendars;
 mod classes;
 mod contract;

@@ -18,7 +18,6 @@ use std::{
 use super::rules::Recipient;
 use crate::{
     app::App,
-    batch::Batch,
     broadcasts::{
         entity::recipient,
         ledger::Held,
@@ -26,6 +25,7 @@ use crate::{
     },
     id::{BroadcastId, MessageId},
     suppressions::AddressKeys,
+    together::Batch,
 };
 pub(super) use feed::{Fed, feed};
 pub(super) use run::{Ran, run};

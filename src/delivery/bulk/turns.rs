@@ -6,8 +6,8 @@ use sea_orm::DbErr;
 
 use super::Bulk;
 use crate::{
-    batch::Asked,
     broadcasts::ledger::{self, Held, Settled},
+    together::Asked,
 };
 
 /// The most that one transaction begins and settles.

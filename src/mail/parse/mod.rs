@@ -7,6 +7,7 @@ mod continuation;
 mod decode;
 mod header;
 mod mime;
+mod opened;
 
 use std::{
     borrow::Cow,
@@ -16,8 +17,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-pub(super) use self::continuation::percent_decoded;
 use self::mime::{Bounds, Disposition, Leaf, Stretch, Tree};
+pub(super) use self::{continuation::percent_decoded, opened::Opened, opened::Part};
 use super::{
     address::Mailbox,
     classify::{self, Classification},

@@ -151,7 +151,7 @@ on_both! {
         let admin = app.admin().await;
         let sink = SmtpSink::start(Behaviour::with(Rule::at(Stage::Dot, Act::TakeAndClose).times(1))).await;
         use_sink(&admin, &sink).await;
-        let (id, _) = Draft::to(&["anna@example.com"]).bulk().enqueue(&app.app).await;
+        let (id, _) = Draft::to(&["anna@example.com"]).once().enqueue(&app.app).await;
         for _ in 0..3 {
             send(&app).await;
             wait(&app).await;

@@ -31,7 +31,7 @@ on_both! {
         let admin = app.admin().await;
         let sink = SmtpSink::start(Behaviour::with(Rule::at(Stage::Data, Act::Late).times(1))).await;
         use_sink(&admin, &sink).await;
-        let (id, _) = Draft::to(&["anna@example.com"]).bulk().enqueue(&app.app).await;
+        let (id, _) = Draft::to(&["anna@example.com"]).once().enqueue(&app.app).await;
         die_when_late(&app, &sink).await;
         send(&app).await;
         assert_eq!(state(&admin, id).await, "sending");
@@ -90,7 +90,7 @@ on_both! {
         let admin = app.admin().await;
         let sink = SmtpSink::start(Behaviour::with(Rule::at(Stage::Dot, Act::Late).times(1))).await;
         use_sink(&admin, &sink).await;
-        let (id, _) = Draft::to(&["anna@example.com"]).bulk().enqueue(&app.app).await;
+        let (id, _) = Draft::to(&["anna@example.com"]).once().enqueue(&app.app).await;
         die_when_late(&app, &sink).await;
         // Even while nothing may be sent, the message does not stay "sending".
         admin.post("/v1/outgoing-server/pause", json!({})).await.ok();
@@ -108,7 +108,7 @@ on_both! {
         let admin = app.admin().await;
         let sink = SmtpSink::start(Behaviour::with(Rule::at(Stage::Dot, Act::Late).times(1))).await;
         use_sink(&admin, &sink).await;
-        let (id, _) = Draft::to(&["anna@example.com"]).bulk().enqueue(&app.app).await;
+        let (id, _) = Draft::to(&["anna@example.com"]).once().enqueue(&app.app).await;
         let sending = tokio::spawn(deliver(app.app.clone()));
         sink.wait_until_late().await;
         app.app.clock.advance(Duration::from_secs(61));
@@ -183,7 +183,7 @@ async fn two_replicas_send_200_messages_and_none_of_them_twice() {
 async fn a_held_message_that_another_replica_sent_meanwhile_is_not_queued_again() {
     let app = TestApp::start(Backend::Postgres).await;
     let (admin, sink) = (app.admin().await, SmtpSink::start(Behaviour::default()).await);
-    let (id, held) = Draft::to(&["anna@example.com"]).bulk().enqueue(&app.app).await;
+    let (id, held) = Draft::to(&["anna@example.com"]).once().enqueue(&app.app).await;
     assert_eq!(held, MessageState::Held);
     use_sink(&admin, &sink).await;
     let other = app.app.db.begin().await.unwrap();

@@ -70,7 +70,7 @@ on_both! {
         use_sink(&admin, &sink).await;
         let mut bulk = Vec::new();
         for _ in 0..3 {
-            bulk.push(Draft::to(&["many@example.com"]).bulk().enqueue(&app.app).await.0);
+            bulk.push(Draft::to(&["many@example.com"]).once().enqueue(&app.app).await.0);
         }
         let meanwhile = async {
             sink.wait_until_late().await;
@@ -104,9 +104,9 @@ on_both! {
     async fn a_result_that_cannot_be_written_down_holds_up_nobody_else(app) {
         let admin = app.admin().await;
         let refuse = match app.backend {
-            Backend::Sqlite => "CREATE TRIGGER refuse BEFORE UPDATE ON deliveries WHEN NEW.precedence = 2 AND NEW.tries > 0 \
+            Backend::Sqlite => "CREATE TRIGGER refuse BEFORE UPDATE ON deliveries WHEN NEW.precedence = 1 AND NEW.tries > 0 \
                 BEGIN SELECT RAISE(ABORT, 'refused'); END",
-            Backend::Postgres => "ALTER TABLE deliveries ADD CONSTRAINT refuse CHECK (precedence <> 2 OR tries = 0)",
+            Backend::Postgres => "ALTER TABLE deliveries ADD CONSTRAINT refuse CHECK (precedence <> 1 OR tries = 0)",
         };
         let tx = app.app.db.begin().await.unwrap();
         tx.execute_unprepared(refuse).await.unwrap();
@@ -116,7 +116,7 @@ on_both! {
         let slow = answer(&app).await;
         let meanwhile = async {
             sink.wait_until_late().await;
-            Draft::to(&["many@example.com"]).bulk().enqueue(&app.app).await;
+            Draft::to(&["many@example.com"]).once().enqueue(&app.app).await;
             sink.wait_for(1).await;
             let quick = answer(&app).await;
             // Only so that a test that fails does not hang.

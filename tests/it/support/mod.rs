@@ -2,6 +2,7 @@
 
 pub mod app;
 pub mod client;
+pub mod customers;
 pub mod imap_reader;
 pub mod imap_server;
 pub mod line_io;

@@ -33,8 +33,8 @@ impl Draft {
         Self { to, precedence: Precedence::Answer, repeatable: true }
     }
 
-    pub fn bulk(self) -> Self {
-        Self { precedence: Precedence::Bulk, repeatable: false, ..self }
+    pub fn once(self) -> Self {
+        Self { precedence: Precedence::Triggered, repeatable: false, ..self }
     }
 
     /// Stores and enqueues it; gives its id and the state it got.

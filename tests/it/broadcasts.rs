@@ -1,0 +1,370 @@
+//! Broadcasts: who gets one, what the ledger tells, and how one is stopped.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use postroom::{
+    broadcasts::watch::tend,
+    customers::entity::{CustomerStatus, customer},
+    id::ListId,
+    mail::parse::{Limits, parse},
+    workers::Step,
+};
+use sea_orm::{ActiveModelTrait, ActiveValue::Set, EntityTrait};
+use serde_json::{Value, json};
+
+use crate::{
+    inbound::account,
+    on_both,
+    support::{
+        Client, TestApp,
+        customers::{list, person, store},
+        outbound::{answer, send, state, use_server, use_sink},
+        smtp_sink::{Act, Behaviour, Rule, SmtpSink, Stage},
+    },
+};
+
+/// A published template that greets by name; gives its id.
+async fn template(admin: &Client, category: &str) -> String {
+    let body = json!({
+        "name": format!("Offer {category}"), "purpose": "general", "category": category,
+        "subject": "An offer for {{ customer.name }}", "text": "Dear {{ customer.name }}, your number is {{ customer.data.number }}."
+    });
+    let made = admin.post("/v1/templates", body).await.ok();
+    let id = made["id"].as_str().unwrap();
+    admin.post(&format!("/v1/templates/{id}/publish"), json!({})).await.ok();
+    id.to_owned()
+}
+
+/// A draft to this list, changed by `members`.
+async fn draft(app: &TestApp, admin: &Client, list: ListId, members: Value) -> String {
+    let account = account(app, "offers@example.com").await;
+    let template = template(admin, "transactional").await;
+    let mut body = json!({
+        "name": "Autumn", "target": { "list_id": list }, "template_id": template, "account_id": account.id
+    });
+    body.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+    admin.post("/v1/broadcasts", body).await.ok()["id"].as_str().unwrap().to_owned()
+}
+
+async fn act(admin: &Client, id: &str, action: &str) -> Value {
+    admin.post(&format!("/v1/broadcasts/{id}/{action}"), json!({})).await.ok()
+}
+
+async fn show(admin: &Client, id: &str) -> Value {
+    admin.get(&format!("/v1/broadcasts/{id}")).await.ok()
+}
+
+/// Sees to broadcasts until there is nothing to do at the moment.
+async fn tend_all(app: &TestApp) {
+    while let Step::Worked(_) = tend(app.app.clone()).await.unwrap() {}
+}
+
+/// Sends until a broadcast is over; the clock goes on by itself.
+async fn finish(app: &TestApp, admin: &Client, id: &str) -> Value {
+    for _ in 0..100 {
+        tend_all(app).await;
+        send(app).await;
+        let shown = show(admin, id).await;
+        if !shown["ended_at"].is_null() {
+            return shown;
+        }
+        app.app.clock.advance(Duration::from_secs(2));
+    }
+    panic!("it does not end: {}", show(admin, id).await);
+}
+
+async fn ledger(admin: &Client, id: &str) -> Vec<Value> {
+    let page = admin.get(&format!("/v1/broadcasts/{id}/recipients?limit=200")).await.ok();
+    page["items"].as_array().unwrap().clone()
+}
+
+on_both! {
+    async fn a_broadcast_reaches_exactly_the_unused_and_call_back_customers_and_its_ledger_says_so(app) {
+        let (admin, sink) = (app.admin().await, SmtpSink::start(Behaviour::default()).await);
+        use_server(&admin, json!({ "port": sink.addr.port(), "max_connections": 3 })).await;
+        let list = list(&app.app, "Autumn", None).await;
+        let mut people: Vec<customer::Model> = (0..60).map(|number| person(&app.app, list, number)).collect();
+        people[1].status = CustomerStatus::Callback;
+        people[2].status = CustomerStatus::Terminated;
+        people[3].status = CustomerStatus::InProgress;
+        (people[4].email, people[4].email_key) = (None, None);
+        (people[5].email, people[5].email_key) = (people[0].email.clone(), people[0].email_key.clone());
+        store(&app.app, people).await;
+        admin.post("/v1/suppressions", json!({ "address": "C6@example.org" })).await.ok();
+        let id = draft(&app, &admin, list, json!({})).await;
+        let preflight = act(&admin, &id, "preflight").await;
+        let excluded = json!({ "duplicate": 1, "no_address": 1, "status": 2, "suppressed": 1 });
+        assert_eq!((&preflight["found"], &preflight["recipients"], &preflight["excluded"]), (&json!(60), &json!(55), &excluded));
+        assert_eq!(act(&admin, &id, "start").await["state"], "preparing");
+        let shown = finish(&app, &admin, &id).await;
+        assert_eq!((&shown["state"], &shown["excluded"], &shown["found_count"]), (&json!("completed"), &excluded, &json!(60)));
+        assert_eq!((&shown["counts"]["sent"], &shown["counts"]["total"]), (&json!(55), &json!(55)));
+
+        let mut got: BTreeMap<String, usize> = BTreeMap::new();
+        for mail in sink.received() {
+            *got.entry(mail.to[0].clone()).or_default() += 1;
+            let read = parse(&mail.raw, &Limits::default()).unwrap();
+            let number = mail.to[0].trim_start_matches('c').trim_end_matches("@example.org").to_owned();
+            assert_eq!(read.text.as_deref().map(str::trim), Some(&*format!("Dear Customer {number}, your number is {number}.")));
+            assert_eq!((&*read.headers["auto-submitted"][0], &*read.headers["precedence"][0]), ("auto-generated", "bulk"));
+        }
+        let expected: BTreeMap<String, usize> =
+            (0..60).filter(|n| ![2, 3, 4, 5, 6].contains(n)).map(|n| (format!("c{n}@example.org"), 1)).collect();
+        assert_eq!(got, expected);
+        let ledger = ledger(&admin, &id).await;
+        assert!(ledger.iter().all(|row| row["state"] == "sent" && row["code"] == 250 && row["tries"] == 1), "{ledger:?}");
+        assert!(ledger[0]["server_text"].as_str().unwrap().contains("queued as SINK"), "{}", ledger[0]);
+        let one = admin.get(&format!("/v1/broadcasts/{id}/recipients?address=C7@example.org")).await.ok();
+        assert_eq!(one["items"].as_array().unwrap().len(), 1);
+        assert!(sink.connections() <= 3, "connections are kept");
+    }
+
+    async fn a_recipient_that_is_barred_or_changed_during_the_run_gets_nothing(app) {
+        let (admin, sink) = (app.admin().await, SmtpSink::start(Behaviour::default()).await);
+        let list = list(&app.app, "Autumn", None).await;
+        let people: Vec<customer::Model> = (0..4).map(|number| person(&app.app, list, number)).collect();
+        store(&app.app, people.clone()).await;
+        let id = draft(&app, &admin, list, json!({})).await;
+        act(&admin, &id, "start").await;
+        tend_all(&app).await;
+        assert_eq!(show(&admin, &id).await["counts"]["queued"], 4);
+        admin.post("/v1/suppressions", json!({ "address": "c1@example.org" })).await.ok();
+        let tx = app.app.db.begin().await.unwrap();
+        customer::ActiveModel { id: Set(people[2].id), status: Set(CustomerStatus::Terminated), ..Default::default() }
+            .update(&*tx).await.unwrap();
+        customer::Entity::delete_by_id(people[3].id).exec(&*tx).await.unwrap();
+        tx.commit().await.unwrap();
+        use_sink(&admin, &sink).await;
+        let shown = finish(&app, &admin, &id).await;
+        let counts = &shown["counts"];
+        assert_eq!((&counts["sent"], &counts["suppressed"], &counts["skipped"]), (&json!(1), &json!(1), &json!(2)), "{shown}");
+        assert_eq!(sink.received().len(), 1);
+        assert_eq!(shown["state"], "completed");
+    }
+
+    async fn each_fault_of_the_server_ends_as_it_should(app) {
+        let rules = vec![
+            Rule::at(Stage::Rcpt, Act::Reply("550 5.1.1 no such user")).for_recipient("c1@example.org"),
+            Rule::at(Stage::Rcpt, Act::Reply("451 4.7.1 later")).for_recipient("c2@example.org").times(1),
+            Rule::at(Stage::Dot, Act::TakeAndClose).on_message(4),
+            Rule::at(Stage::Dot, Act::Reply("554 5.6.0 spam")).on_message(5),
+            Rule::at(Stage::Mail, Act::Close).on_message(7).times(1),
+        ];
+        let (admin, sink) = (app.admin().await, SmtpSink::start(Behaviour { rules, ..Behaviour::default() }).await);
+        use_sink(&admin, &sink).await;
+        let list = list(&app.app, "Autumn", None).await;
+        store(&app.app, (0..10).map(|number| person(&app.app, list, number)).collect()).await;
+        let id = draft(&app, &admin, list, json!({})).await;
+        act(&admin, &id, "start").await;
+        let mut shown = Value::Null;
+        for _ in 0..20 {
+            tend_all(&app).await;
+            send(&app).await;
+            shown = show(&app.admin().await, &id).await;
+            if !shown["ended_at"].is_null() {
+                break;
+            }
+            app.app.clock.advance(Duration::from_secs(600));
+        }
+        let admin = app.admin().await;
+        assert_eq!(shown["state"], "completed_with_failures", "{shown}");
+        let counts = &shown["counts"];
+        assert_eq!((&counts["sent"], &counts["failed"], &counts["uncertain"]), (&json!(7), &json!(2), &json!(1)), "{shown}");
+        let ledger = ledger(&admin, &id).await;
+        let of = |address: &str| ledger.iter().find(|row| row["address"] == address).unwrap().clone();
+        assert_eq!((&of("c1@example.org")["state"], &of("c1@example.org")["code"]), (&json!("failed"), &json!(550)));
+        assert!(of("c1@example.org")["server_text"].as_str().unwrap().contains("no such user"));
+        assert_eq!((&of("c2@example.org")["state"], &of("c2@example.org")["tries"]), (&json!("sent"), &json!(2)));
+        assert_eq!((&of("c3@example.org")["state"], &of("c3@example.org")["due_at"]), (&json!("uncertain"), &Value::Null));
+        let mut got: Vec<String> = sink.received().into_iter().flat_map(|mail| mail.to).collect();
+        got.sort_unstable();
+        let expected: Vec<String> = (0..10).filter(|n| ![1, 4].contains(n)).map(|n| format!("c{n}@example.org")).collect();
+        assert_eq!(got, expected, "nobody twice, and whoever is uncertain once");
+
+        // What certainly did not reach them is tried again; who is uncertain is left alone.
+        sink.behave(|behaviour| behaviour.rules.clear());
+        assert_eq!(act(&admin, &id, "retry-failed").await["state"], "running");
+        let shown = finish(&app, &admin, &id).await;
+        assert_eq!((&shown["counts"]["sent"], &shown["counts"]["uncertain"]), (&json!(9), &json!(1)), "{shown}");
+    }
+
+    async fn what_is_paused_or_cancelled_sends_nothing_more(app) {
+        let (admin, sink) = (app.admin().await, SmtpSink::start(Behaviour::default()).await);
+        use_sink(&admin, &sink).await;
+        let list = list(&app.app, "Autumn", None).await;
+        store(&app.app, (0..20).map(|number| person(&app.app, list, number)).collect()).await;
+        let id = draft(&app, &admin, list, json!({})).await;
+        act(&admin, &id, "start").await;
+        tend_all(&app).await;
+        let paused = act(&admin, &id, "pause").await;
+        assert_eq!((&paused["state"], &paused["state_reason"]), (&json!("paused"), &json!("somebody paused it")));
+        assert_eq!(paused["allowed_actions"], json!(["resume", "cancel"]));
+        send(&app).await;
+        assert!(sink.received().is_empty());
+        admin.post(&format!("/v1/broadcasts/{id}/pause"), json!({})).await.problem(409, "invalid_state");
+        act(&admin, &id, "resume").await;
+        sink.behave(|behaviour| behaviour.rules.push(Rule::at(Stage::Dot, Act::Late).on_message(3)));
+        let (_, cancelled) = tokio::join!(send(&app), async {
+            sink.wait_until_late().await;
+            let cancelled = act(&admin, &id, "cancel").await;
+            sink.release();
+            cancelled
+        });
+        assert_eq!(cancelled["state"], "cancelled");
+        tend_all(&app).await;
+        let counts = show(&admin, &id).await["counts"].clone();
+        assert_eq!((&counts["sent"], &counts["cancelled"], &counts["queued"]), (&json!(3), &json!(17), &json!(0)), "{counts}");
+        assert_eq!(sink.received().len(), 3);
+        send(&app).await;
+        assert_eq!(sink.received().len(), 3);
+    }
+
+    async fn a_reply_goes_before_the_rest_of_a_broadcast(app) {
+        let (admin, sink) = (app.admin().await, SmtpSink::start(Behaviour::default()).await);
+        use_sink(&admin, &sink).await;
+        let list = list(&app.app, "Autumn", None).await;
+        store(&app.app, (0..40).map(|number| person(&app.app, list, number)).collect()).await;
+        let id = draft(&app, &admin, list, json!({})).await;
+        act(&admin, &id, "start").await;
+        tend_all(&app).await;
+        sink.behave(|behaviour| behaviour.rules.push(Rule::at(Stage::Dot, Act::Late).on_message(2)));
+        let (_, reply) = tokio::join!(send(&app), async {
+            sink.wait_until_late().await;
+            let reply = answer(&app).await;
+            app.app.wakes.deliver.notify_one();
+            while state(&admin, reply).await != "sending" {}
+            sink.release();
+            reply
+        });
+        assert_eq!(state(&admin, reply).await, "sent");
+        let order: Vec<String> = sink.received().into_iter().map(|mail| mail.to[0].clone()).collect();
+        let at = order.iter().position(|to| to == "anna@example.com").unwrap();
+        assert!(at <= 3, "it was number {at} of {order:?}");
+        assert_eq!(order.len(), 41);
+    }
+
+    async fn a_busy_server_is_left_alone_and_nobody_is_lost(app) {
+        let busy = Rule::at(Stage::Rcpt, Act::Reply("421 4.7.0 too much")).on_message(4).times(1);
+        let (admin, sink) = (app.admin().await, SmtpSink::start(Behaviour::with(busy)).await);
+        use_sink(&admin, &sink).await;
+        let list = list(&app.app, "Autumn", None).await;
+        store(&app.app, (0..9).map(|number| person(&app.app, list, number)).collect()).await;
+        let id = draft(&app, &admin, list, json!({})).await;
+        act(&admin, &id, "start").await;
+        tend_all(&app).await;
+        send(&app).await;
+        assert_eq!(sink.received().len(), 3);
+        assert_eq!(admin.get("/v1/outgoing-server").await.ok()["state"], "failing");
+        app.app.clock.advance(Duration::from_secs(60));
+        let admin = app.admin().await;
+        let shown = finish(&app, &admin, &id).await;
+        assert_eq!((&shown["state"], &shown["counts"]["sent"]), (&json!("completed"), &json!(9)));
+        assert_eq!(sink.received().len(), 9);
+    }
+
+    async fn too_many_failures_pause_a_broadcast(app) {
+        let rules = vec![
+            Rule::at(Stage::Mail, Act::Late).on_message(40),
+            Rule::at(Stage::Rcpt, Act::Reply("550 5.7.1 we do not know you")),
+        ];
+        let (admin, sink) = (app.admin().await, SmtpSink::start(Behaviour { rules, ..Behaviour::default() }).await);
+        use_sink(&admin, &sink).await;
+        let list = list(&app.app, "Autumn", None).await;
+        store(&app.app, (0..90).map(|number| person(&app.app, list, number)).collect()).await;
+        let id = draft(&app, &admin, list, json!({ "guard": { "max_fail_percent": 10 } })).await;
+        act(&admin, &id, "start").await;
+        tend_all(&app).await;
+        tokio::join!(send(&app), async {
+            sink.wait_until_late().await;
+            app.app.clock.advance(Duration::from_secs(2));
+            tend_all(&app).await;
+            sink.release();
+        });
+        let shown = show(&admin, &id).await;
+        assert_eq!(shown["state"], "paused", "{shown}");
+        assert!(shown["state_reason"].as_str().unwrap().contains("more than 10 %"), "{shown}");
+        assert!(shown["counts"]["queued"].as_i64().unwrap() > 0, "{shown}");
+    }
+
+    async fn a_scheduled_broadcast_begins_at_its_time_and_an_overdue_one_asks_first(app) {
+        let (admin, sink) = (app.admin().await, SmtpSink::start(Behaviour::default()).await);
+        use_sink(&admin, &sink).await;
+        let list = list(&app.app, "Autumn", None).await;
+        store(&app.app, vec![person(&app.app, list, 0)]).await;
+        let later = app.app.clock.now().plus_s(3600);
+        let id = draft(&app, &admin, list, json!({ "scheduled_at": later })).await;
+        assert_eq!(act(&admin, &id, "start").await["state"], "scheduled");
+        tend_all(&app).await;
+        assert_eq!(show(&admin, &id).await["state"], "scheduled");
+        app.app.clock.advance(Duration::from_secs(3600 + 1200));
+        let admin = app.admin().await;
+        tend_all(&app).await;
+        let shown = show(&admin, &id).await;
+        assert_eq!(shown["state"], "paused", "{shown}");
+        assert!(shown["state_reason"].as_str().unwrap().contains("passed by"), "{shown}");
+        act(&admin, &id, "resume").await;
+        assert_eq!(finish(&app, &admin, &id).await["counts"]["sent"], 1);
+    }
+
+    async fn a_broadcast_to_nobody_fails_and_what_cannot_be_begun_says_why(app) {
+        let admin = app.admin().await;
+        let list = list(&app.app, "Autumn", None).await;
+        let id = draft(&app, &admin, list, json!({})).await;
+        act(&admin, &id, "start").await;
+        tend_all(&app).await;
+        let shown = show(&admin, &id).await;
+        assert_eq!(shown["state"], "failed");
+        assert!(shown["state_reason"].as_str().unwrap().starts_with("no_recipients"), "{shown}");
+        assert_eq!(shown["allowed_actions"], json!([]));
+
+        let unpublished = json!({ "name": "Draft", "purpose": "general", "subject": "x", "text": "x" });
+        let unpublished = admin.post("/v1/templates", unpublished).await.ok()["id"].clone();
+        let body = json!({
+            "name": "x", "target": { "list_id": list }, "template_id": unpublished, "account_id": shown["account_id"]
+        });
+        let second = admin.post("/v1/broadcasts", body.clone()).await.ok()["id"].as_str().unwrap().to_owned();
+        let refused = admin.post(&format!("/v1/broadcasts/{second}/start"), json!({})).await;
+        assert_eq!(refused.pointers(), ["/template_id"]);
+        refused.problem(422, "validation_failed");
+        let with = |members: Value| {
+            let mut body = body.clone();
+            body.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+            body
+        };
+        for (members, pointer) in [
+            (json!({ "target": {} }), "/target"),
+            (json!({ "target": { "list_id": "019aa1b2-0000-7000-8000-000000000001" } }), "/target/list_id"),
+            (json!({ "filter": { "expression": "tier ==" } }), "/filter/expression"),
+            (json!({ "filter": { "expression": "tier == 1" } }), "/filter/expression"),
+            (json!({ "account_id": null }), "/account_id"),
+            (json!({ "rate_per_minute": 0 }), "/rate_per_minute"),
+            (json!({ "guard": { "max_fail_percent": 101 } }), "/guard/max_fail_percent"),
+        ] {
+            let refused = admin.post("/v1/broadcasts", with(members.clone())).await;
+            assert_eq!((refused.status, refused.pointers()), (422, vec![pointer]), "{members}");
+        }
+        let etag = admin.get(&format!("/v1/broadcasts/{second}")).await.header("etag").to_owned();
+        let changed = admin.patch(&format!("/v1/broadcasts/{second}"), json!({ "filter": { "expression": "customer.data.number > 3" } })).await.ok();
+        assert_eq!(changed["filter"]["expression"], "customer.data.number > 3");
+        let stale = admin.request(reqwest::Method::DELETE, &format!("/v1/broadcasts/{second}")).header("If-Match", etag);
+        admin.send(stale).await.problem(412, "precondition_failed");
+        let gone = admin.delete(&format!("/v1/broadcasts/{second}")).await;
+        assert_eq!(gone.status, 204);
+        admin.get(&format!("/v1/broadcasts/{second}")).await.problem(404, "not_found");
+        admin.delete(&format!("/v1/broadcasts/{id}")).await.problem(409, "invalid_state");
+    }
+
+    async fn a_captured_broadcast_can_be_read_as_messages(app) {
+        let admin = app.admin().await;
+        admin.put("/v1/outgoing-server", json!({ "transport": "capture" })).await.ok();
+        let list = list(&app.app, "Autumn", None).await;
+        store(&app.app, (0..3).map(|number| person(&app.app, list, number)).collect()).await;
+        let id = draft(&app, &admin, list, json!({})).await;
+        act(&admin, &id, "start").await;
+        assert_eq!(finish(&app, &admin, &id).await["counts"]["sent"], 3);
+        let captured = admin.get("/v1/outgoing-server/captured").await.ok();
+        assert_eq!(captured["items"].as_array().unwrap().len(), 3, "{captured}");
+        let message = admin.get(&format!("/v1/messages/{}", captured["items"][0]["message_id"].as_str().unwrap())).await.ok();
+        assert_eq!((&message["kind"], &message["state"]), (&json!("broadcast"), &json!("sent")));
+    }
+}
