@@ -16,6 +16,7 @@ mod accounts;
 mod answers;
 mod architecture;
 mod calendars;
+mod campaigns;
 mod classes;
 mod contract;
 mod conversations;
