@@ -74,8 +74,8 @@ pub const FEATURE_EDGES: &[(&str, &[&str])] = &[
     ("queues", &["agents", "scripts", "work"]),
     ("receipts", &["accounts", "conversations", "templates"]),
     ("scripts", &["accounts", "agents", "classes", "conversations", "queues", "templates"]),
-    ("sends", &["accounts", "conversations", "suppressions", "templates"]),
+    ("sends", &["accounts", "campaigns", "conversations", "customers", "suppressions", "templates"]),
     ("suppressions", &["accounts", "conversations"]),
-    ("templates", &["scripts"]),
+    ("templates", &["customers", "scripts"]),
     ("work", &["accounts", "agents", "classes", "conversations", "queues", "receipts", "scripts"]),
 ];

@@ -312,6 +312,13 @@ def templates():
         request("preview_template", path=one, body={
             "variables": {"message": {"subject": "Lamp"}, "account": {"display_name": "Desk"}}}),
         request("publish_template", path=one, test=state_is("published")),
+        request("create_template", "Make a template that reads a field", body={
+            "name": "Balance {{run}}", "subject": "Your balance", "text": "Dear {{ to.name }}, you owe {{ balance }}.",
+            "fields": [{"name": "balance", "type": "number", "source": "customer.data.balance", "required": True}]},
+                save={"field_template_id": "body.id"}),
+        request("test_send_template", path={"id": "{{field_template_id}}"}, body={
+            "to": {"name": "Editor", "address": "editor@centre.test"}, "variables": {"balance": 12.5},
+            "account_id": "{{account_id}}"}, test=[("marked", "body.subject === '[Test] Your balance'")]),
         request("archive_template", path=one, test=state_is("archived")),
         delete("template", "template_id"),
     ]

@@ -145,6 +145,7 @@ CREATE TABLE templates (
     subject TEXT NOT NULL,
     text TEXT NOT NULL,
     html TEXT,
+    fields {json} NOT NULL,
     state TEXT NOT NULL,
     version BIGINT NOT NULL,
     created_at BIGINT NOT NULL,

@@ -57,6 +57,10 @@ CREATE TABLE messages (
     category TEXT,
     external_ref TEXT,
     retry_of {uuid},
+    template_id {uuid},
+    customer_id {uuid},
+    campaign_id {uuid},
+    send_at BIGINT,
     dated_at BIGINT,
     received_at BIGINT,
     sent_at BIGINT,
@@ -69,6 +73,9 @@ CREATE INDEX ix_messages__header ON messages (message_id_header, account_id, id,
 CREATE INDEX ix_messages__retry_of ON messages (retry_of) WHERE retry_of IS NOT NULL;
 CREATE INDEX ix_messages__state ON messages (direction, state, id);
 CREATE INDEX ix_messages__external_ref ON messages (external_ref) WHERE external_ref IS NOT NULL;
+CREATE INDEX ix_messages__customer ON messages (customer_id, id) WHERE customer_id IS NOT NULL;
+CREATE INDEX ix_messages__campaign ON messages (campaign_id, id) WHERE campaign_id IS NOT NULL;
+CREATE INDEX ix_messages__template ON messages (template_id, id) WHERE template_id IS NOT NULL;
 CREATE TABLE raw_messages (
     message_id {uuid} PRIMARY KEY REFERENCES messages (id) ON DELETE CASCADE,
     size_bytes BIGINT NOT NULL,

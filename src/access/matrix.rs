@@ -150,6 +150,7 @@ pub const MATRIX: &[(&str, Access)] = &[
     ("publish_template", Roles(ADMIN, "routing:write")),
     ("archive_template", Roles(ADMIN, "routing:write")),
     ("preview_template", Roles(SUPERVISOR, "routing:read")),
+    ("test_send_template", Roles(SUPERVISOR, "messages:send")),
     // outgoing server
     ("get_outgoing_server", Roles(SUPERVISOR, "outgoing:read")),
     ("replace_outgoing_server", Roles(ADMIN, "outgoing:write")),

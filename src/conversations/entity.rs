@@ -257,7 +257,7 @@ pub mod message {
         accounts::entity::Channel,
         clock::Timestamp,
         conversations::entity::{Classification, Direction, MessageKind, MessageState},
-        id::{AccountId, ConversationId, MessageId, UserId, WorkItemId},
+        id::{AccountId, CampaignId, ConversationId, CustomerId, MessageId, TemplateId, UserId, WorkItemId},
     };
 
     /// One message.
@@ -331,6 +331,14 @@ pub mod message {
         pub external_ref: Option<String>,
         /// The message that this one tries again.
         pub retry_of: Option<MessageId>,
+        /// The template that it was made from.
+        pub template_id: Option<TemplateId>,
+        /// The customer whom it is for.
+        pub customer_id: Option<CustomerId>,
+        /// The campaign that it is sent for.
+        pub campaign_id: Option<CampaignId>,
+        /// When it was to be sent, if not at once.
+        pub send_at: Option<Timestamp>,
         /// Its Date header.
         pub dated_at: Option<Timestamp>,
         /// When it was taken in.

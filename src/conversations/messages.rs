@@ -1,7 +1,9 @@
 //! Operations that read messages.
 
 use actix_web::{HttpResponse, get, web};
-use sea_orm::{ColumnTrait, EntityTrait, Order, QueryFilter};
+use sea_orm::{
+    ColumnTrait, EntityTrait, Order, QueryFilter, QuerySelect, QueryTrait, sea_query::SelectStatement,
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -9,7 +11,7 @@ use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::{
     entity::{
-        Classification, Direction, MessageKind, MessageState,
+        Classification, Direction, MessageKind, MessageState, conversation,
         message::{Column, Entity, Model},
     },
     visibility::{find_message, visible_to},
@@ -19,7 +21,7 @@ use crate::{
     app::App,
     clock::Timestamp,
     http::{Caller, PageQuery, Path, Problem, Query},
-    id::{AccountId, ConversationId, MessageId, UserId, WorkItemId},
+    id::{AccountId, CampaignId, ConversationId, CustomerId, MessageId, TemplateId, UserId, WorkItemId},
     mail::{
         address::comparable,
         parse::Attachment,
@@ -118,6 +120,17 @@ pub struct MessageSummary {
     pub external_ref: Option<String>,
     /// The message that this one tries again.
     pub retry_of: Option<MessageId>,
+    /// The template that it was made from.
+    pub template_id: Option<TemplateId>,
+    /// The customer whom it was sent to.
+    pub customer_id: Option<CustomerId>,
+    /// The campaign that it was sent for.
+    pub campaign_id: Option<CampaignId>,
+    /// `transactional` or `marketing`, of what we begin.
+    #[schema(examples("transactional"))]
+    pub category: Option<String>,
+    /// When it was to be sent, if not at once.
+    pub send_at: Option<Timestamp>,
     /// Its Date header.
     pub dated_at: Option<Timestamp>,
     /// When it was taken in.
@@ -204,9 +217,21 @@ pub struct MessageFilter {
     /// Only those from this address, with the local part as it was written.
     #[param(max_length = 320)]
     from: Option<String>,
+    /// Only those of conversations with the customer of this address, in whatever case it is written.
+    #[param(max_length = 320)]
+    address: Option<String>,
     /// Only those with this reference.
     #[param(max_length = 200)]
     external_ref: Option<String>,
+    /// Only those sent to this customer.
+    #[param(inline)]
+    customer_id: Option<CustomerId>,
+    /// Only those sent for this campaign.
+    #[param(inline)]
+    campaign_id: Option<CampaignId>,
+    /// Only those made from this template.
+    #[param(inline)]
+    template_id: Option<TemplateId>,
     /// The order; oldest first when it is left out.
     #[param(inline)]
     sort: Option<MessageSort>,
@@ -290,6 +315,11 @@ impl From<Model> for MessageSummary {
             author_id: row.author_id,
             external_ref: row.external_ref,
             retry_of: row.retry_of,
+            template_id: row.template_id,
+            customer_id: row.customer_id,
+            campaign_id: row.campaign_id,
+            category: row.category,
+            send_at: row.send_at,
             dated_at: row.dated_at,
             received_at: row.received_at,
             sent_at: row.sent_at,
@@ -326,6 +356,15 @@ impl Message {
     }
 }
 
+fn conversations_with(address: &str) -> SelectStatement {
+    let key = customer_key(address.trim());
+    conversation::Entity::find()
+        .select_only()
+        .column(conversation::Column::Id)
+        .filter(conversation::Column::CustomerAddress.eq(key))
+        .into_query()
+}
+
 /// List messages.
 ///
 /// Agents see those of conversations that they have or had work in.
@@ -346,7 +385,11 @@ pub async fn list_messages(
         filter.state.map(|state| Column::State.eq(state)),
         filter.classification.map(|class| Column::Classification.eq(class)),
         filter.from.map(|address| Column::FromAddress.eq(address.trim())),
+        filter.address.map(|address| Column::ConversationId.in_subquery(conversations_with(&address))),
         filter.external_ref.map(|reference| Column::ExternalRef.eq(reference)),
+        filter.customer_id.map(|id| Column::CustomerId.eq(id)),
+        filter.campaign_id.map(|id| Column::CampaignId.eq(id)),
+        filter.template_id.map(|id| Column::TemplateId.eq(id)),
     ];
     let select = Entity::find().filter(visible_to(&caller, Column::ConversationId));
     let select = conditions.into_iter().flatten().fold(select, QueryFilter::filter);

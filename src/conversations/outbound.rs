@@ -41,7 +41,7 @@ use crate::{
     },
 };
 
-/// How many rows one insert carries: a message has 41 columns, and SQLite takes 32,766 parameters.
+/// How many rows one insert carries: a message has 45 columns, and SQLite takes 32,766 parameters.
 const ROWS_PER_INSERT: usize = 400;
 
 /// A mail to be written: who writes it where, and what it says.
@@ -172,6 +172,10 @@ impl Press {
             category: None,
             external_ref: None,
             retry_of: None,
+            template_id: None,
+            customer_id: None,
+            campaign_id: None,
+            send_at: None,
             dated_at: Some(self.now),
             received_at: None,
             sent_at: None,

@@ -142,6 +142,7 @@ async fn store(
         message_id_header: Set(Some(new.header)),
         size_bytes: Set(new.size_bytes),
         retry_of: Set(Some(old_id)),
+        send_at: Set(None),
         dated_at: Set(Some(now)),
         sent_at: Set(None),
         version: Set(1),

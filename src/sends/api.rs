@@ -1,4 +1,4 @@
-//! The operation that sends one message.
+//! The operation that sends one message, and what it takes and shows.
 
 use actix_web::{HttpResponse, post, web};
 use serde::{Deserialize, Serialize};
@@ -6,19 +6,32 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use utoipa_actix_web::service_config::ServiceConfig;
 
-use super::send;
+use super::{send, test_send::test_send_template};
 use crate::{
     app::App,
     clock::Timestamp,
     conversations::{entity::MessageState, recipient::Recipient},
     http::{Body, Caller, Idempotency, Problem},
-    id::{AccountId, ConversationId, MessageId, TemplateId},
+    id::{AccountId, CampaignId, ConversationId, CustomerId, MessageId, TemplateId},
     suppressions::entity::SuppressionReason,
 };
 
-/// Adds the operation.
+/// Adds the operations.
 pub fn mount(config: &mut ServiceConfig<'_>) {
-    config.service(create_message);
+    config.service(create_message).service(test_send_template);
+}
+
+/// Whether people asked for a message.
+///
+/// - `transactional`: it belongs to something they did.
+/// - `marketing`: it advertises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MessageCategory {
+    /// It belongs to something they did.
+    Transactional,
+    /// It advertises.
+    Marketing,
 }
 
 /// A message to be sent: either from a template or with the content that is given.
@@ -30,19 +43,32 @@ pub fn mount(config: &mut ServiceConfig<'_>) {
     "external_ref": "order-4711"
 }))]
 pub struct MessageCreate {
-    /// Who gets it.
-    pub to: Recipient,
-    /// The account that it is sent from; needed when there are several.
+    /// Who gets it; left out when a customer is named.
+    #[serde(default)]
+    pub to: Option<Recipient>,
+    /// The customer who gets it, at their e-mail address.
+    #[serde(default)]
+    pub customer_id: Option<CustomerId>,
+    /// The same by what other systems know them by.
+    #[serde(default)]
+    #[schema(min_length = 1, max_length = 200, examples("C-1001"))]
+    pub customer_ref: Option<String>,
+    /// The campaign that it is sent for: its account is the sender, and whoever may not be written to for it gets nothing.
+    #[serde(default)]
+    pub campaign_id: Option<CampaignId>,
+    /// The account that it is sent from; needed when there are several and no campaign.
     #[serde(default)]
     pub account_id: Option<AccountId>,
     /// A published template of the purpose `general`.
     #[serde(default)]
     pub template_id: Option<TemplateId>,
-    /// What the template reads, by name; it also reads `to.name`, `to.address`, `account.address` and
-    /// `account.display_name`.
+    /// Values of the template's fields, by name.
     #[serde(default)]
     #[schema(value_type = Object, example = json!({ "order": 4711 }))]
     pub variables: Map<String, Value>,
+    /// Whether people asked for it, when its content is given; `transactional` when it is left out.
+    #[serde(default)]
+    pub category: Option<MessageCategory>,
     /// What it says, instead of a template.
     #[serde(default)]
     pub content: Option<MessageContent>,
@@ -76,6 +102,27 @@ pub struct MessageContent {
     pub html: Option<String>,
 }
 
+impl MessageCreate {
+    /// A message of these words to somebody.
+    pub(super) fn saying(to: Recipient, words: &str) -> Self {
+        let content = MessageContent { subject: words.to_owned(), text: words.to_owned(), html: None };
+        Self {
+            to: Some(to),
+            customer_id: None,
+            customer_ref: None,
+            campaign_id: None,
+            account_id: None,
+            template_id: None,
+            variables: Map::new(),
+            category: None,
+            content: Some(content),
+            send_at: None,
+            external_ref: None,
+            dry_run: false,
+        }
+    }
+}
+
 /// A message that is on its way, or would be.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct CreatedMessage {
@@ -87,6 +134,12 @@ pub struct CreatedMessage {
     pub account_id: AccountId,
     /// The template that it was made from.
     pub template_id: Option<TemplateId>,
+    /// The customer who gets it.
+    pub customer_id: Option<CustomerId>,
+    /// The campaign that it is sent for.
+    pub campaign_id: Option<CampaignId>,
+    /// Whether people asked for it.
+    pub category: MessageCategory,
     /// Where it stands: `queued`, `scheduled`, `held` while there is no outgoing server, or `suppressed`. None of a dry run.
     pub state: Option<MessageState>,
     /// Who gets it.

@@ -5,20 +5,18 @@ use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, ModelTrait,
     Order, QueryFilter,
 };
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value as Json, json};
+use serde::Deserialize;
+use serde_json::{Value as Json, json};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::{
+    bodies::{Template, TemplateCreate, TemplateList},
     check,
-    entity::{
-        ActiveModel, Column, Entity, Model, TemplateCategory, TemplateChannel, TemplatePurpose, TemplateState,
-    },
-    render,
+    entity::{ActiveModel, Column, Entity, Model, TemplateChannel, TemplatePurpose, TemplateState},
+    preview::preview_template,
 };
 use crate::{
-    access::matrix::Access,
     app::App,
     clock::Timestamp,
     events::{self, NewEvent},
@@ -43,144 +41,6 @@ pub fn mount(config: &mut ServiceConfig<'_>) {
         .service(preview_template);
 }
 
-/// What can be done with a template.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum TemplateAction {
-    /// Change it.
-    Update,
-    /// Delete it.
-    Delete,
-    /// Freeze it and let it be sent.
-    Publish,
-    /// Have it sent no longer.
-    Archive,
-    /// See what it makes of given values.
-    Preview,
-}
-
-/// A template of an automatic answer.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Template {
-    /// The template's id.
-    pub id: TemplateId,
-    /// Its unique name.
-    #[schema(examples("Receipt"))]
-    pub name: String,
-    /// What it is for, in words.
-    #[schema(examples("Says that we have the message"))]
-    pub description: String,
-    /// What it is sent over.
-    pub channel: TemplateChannel,
-    /// What it is for.
-    pub purpose: TemplatePurpose,
-    /// Whether people asked for what is sent.
-    pub category: TemplateCategory,
-    /// The subject.
-    #[schema(examples("We have your message: {{ message.subject }}"))]
-    pub subject: String,
-    /// The text.
-    #[schema(examples("Thank you for writing to {{ account.display_name }}."))]
-    pub text: String,
-    /// The HTML.
-    #[schema(examples("<p>Thank you for writing to {{ account.display_name }}.</p>"))]
-    pub html: Option<String>,
-    /// Where it stands.
-    pub state: TemplateState,
-    /// What the caller may do with it now.
-    pub allowed_actions: Vec<TemplateAction>,
-    /// When it was made.
-    pub created_at: Timestamp,
-    /// When it was last changed.
-    pub updated_at: Timestamp,
-}
-
-/// A template to be made; its parts are MiniJinja.
-///
-/// A receipt reads `message.subject`, `message.from.name`, `message.from.address`, `message.received_at`,
-/// `account.address`, `account.display_name` and `conversation.id`.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(example = json!({
-    "name": "Receipt", "purpose": "receipt", "subject": "We have your message: {{ message.subject }}",
-    "text": "Dear {{ message.from.name | default('customer') }},\n\nthank you for writing to {{ account.display_name }}."
-}))]
-pub struct TemplateCreate {
-    /// Its unique name.
-    #[schema(min_length = 1, max_length = 100, examples("Receipt"))]
-    pub name: String,
-    /// What it is for, in words.
-    #[serde(default)]
-    #[schema(max_length = 2000, examples("Says that we have the message"))]
-    pub description: String,
-    /// What it is sent over.
-    #[serde(default = "email")]
-    #[schema(default = "email")]
-    pub channel: TemplateChannel,
-    /// What it is for.
-    #[serde(default = "general")]
-    #[schema(default = "general")]
-    pub purpose: TemplatePurpose,
-    /// Whether people asked for what is sent.
-    #[serde(default = "transactional")]
-    #[schema(default = "transactional")]
-    pub category: TemplateCategory,
-    /// The subject, on one line.
-    #[schema(
-        min_length = 1,
-        max_length = 998,
-        pattern = "^[^\\r\\n]*$",
-        examples("We have your message: {{ message.subject }}")
-    )]
-    pub subject: String,
-    /// The text.
-    #[schema(
-        min_length = 1,
-        max_length = 65536,
-        examples("Thank you for writing to {{ account.display_name }}.")
-    )]
-    pub text: String,
-    /// The HTML; values are escaped in it.
-    #[serde(default)]
-    #[schema(max_length = 262144, examples("<p>Thank you for writing to {{ account.display_name }}.</p>"))]
-    pub html: Option<String>,
-}
-
-/// One page of templates.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct TemplateList {
-    /// The templates.
-    pub items: Vec<Template>,
-    /// The cursor of the next page.
-    pub next_cursor: Option<String>,
-}
-
-/// The values to see a template with.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(example = json!({ "variables": { "message": { "subject": "Where is my order?" } } }))]
-pub struct TemplatePreviewRequest {
-    /// What the template reads, by name.
-    #[serde(default)]
-    #[schema(value_type = Object)]
-    pub variables: Map<String, Json>,
-}
-
-/// What a template makes of given values.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct TemplatePreview {
-    /// The subject.
-    #[schema(examples("We have your message: Where is my order?"))]
-    pub subject: String,
-    /// The text.
-    pub text: String,
-    /// The HTML, when the template has it.
-    pub html: Option<String>,
-    /// What the template reads and was not given; it is left out above.
-    #[schema(examples("account.display_name"))]
-    pub missing: Vec<String>,
-}
-
 /// How templates may be ordered.
 #[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
 pub enum TemplateSort {
@@ -202,6 +62,9 @@ pub struct TemplateFilter {
     /// Only those in this state.
     #[param(inline)]
     state: Option<TemplateState>,
+    /// Only those for this channel.
+    #[param(inline)]
+    channel: Option<TemplateChannel>,
     /// Only those for this purpose.
     #[param(inline)]
     purpose: Option<TemplatePurpose>,
@@ -210,82 +73,8 @@ pub struct TemplateFilter {
     sort: Option<TemplateSort>,
 }
 
-const fn email() -> TemplateChannel {
-    TemplateChannel::Email
-}
-
-const fn general() -> TemplatePurpose {
-    TemplatePurpose::General
-}
-
-const fn transactional() -> TemplateCategory {
-    TemplateCategory::Transactional
-}
-
-impl TemplateCreate {
-    fn check(&self) -> Result<(), Problem> {
-        let found = check::syntax(&self.subject, &self.text, self.html.as_deref());
-        if found.is_empty() { Ok(()) } else { Err(Problem::validation(found)) }
-    }
-
-    fn into_row(self) -> ActiveModel {
-        ActiveModel {
-            name: Set(self.name),
-            description: Set(self.description),
-            channel: Set(self.channel),
-            purpose: Set(self.purpose),
-            category: Set(self.category),
-            subject: Set(self.subject),
-            text: Set(self.text),
-            html: Set(self.html),
-            ..Default::default()
-        }
-    }
-}
-
-impl From<Model> for TemplateCreate {
-    fn from(row: Model) -> Self {
-        let Model { name, description, channel, purpose, category, subject, text, html, .. } = row;
-        Self { name, description, channel, purpose, category, subject, text, html }
-    }
-}
-
-impl Template {
-    fn new(row: Model, caller: &Caller) -> Self {
-        let allowed_actions = allowed_actions(row.state, caller);
-        Self {
-            id: row.id,
-            name: row.name,
-            description: row.description,
-            channel: row.channel,
-            purpose: row.purpose,
-            category: row.category,
-            subject: row.subject,
-            text: row.text,
-            html: row.html,
-            state: row.state,
-            allowed_actions,
-            created_at: row.created_at,
-            updated_at: row.updated_at,
-        }
-    }
-}
-
-fn allowed_actions(state: TemplateState, caller: &Caller) -> Vec<TemplateAction> {
-    use TemplateAction::{Archive, Delete, Preview, Publish, Update};
-    let actions = [
-        (Update, state == TemplateState::Draft, "update_template"),
-        (Delete, state != TemplateState::Published, "delete_template"),
-        (Publish, state == TemplateState::Draft, "publish_template"),
-        (Archive, state == TemplateState::Published, "archive_template"),
-        (Preview, true, "preview_template"),
-    ];
-    let may = |operation: &str| Access::of(operation).is_some_and(|access| access.allows(caller));
-    let allowed = actions.into_iter().filter(|(_, fits, operation)| *fits && may(operation));
-    allowed.map(|(action, ..)| action).collect()
-}
-
-async fn find(db: &impl ConnectionTrait, id: TemplateId) -> Result<Model, Problem> {
+/// Reads a template.
+pub(super) async fn find(db: &impl ConnectionTrait, id: TemplateId) -> Result<Model, Problem> {
     Entity::find_by_id(id).one(db).await?.ok_or_else(|| Problem::not_found("template"))
 }
 
@@ -330,6 +119,9 @@ pub async fn list_templates(
     }
     if let Some(state) = filter.0.state {
         select = select.filter(Column::State.eq(state));
+    }
+    if let Some(channel) = filter.0.channel {
+        select = select.filter(Column::Channel.eq(channel));
     }
     if let Some(purpose) = filter.0.purpose {
         select = select.filter(Column::Purpose.eq(purpose));
@@ -440,7 +232,10 @@ pub async fn delete_template(
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// Publish a draft: it is frozen, and scripts and accounts may send it.
+/// Publish a draft: it is frozen, and can be sent.
+///
+/// It may read only what it will be given, with filters and tests that exist; marketing has `unsubscribe_url` in its text
+/// and in its HTML.
 #[utoipa::path(tag = "templates", params(("id" = TemplateId, Path)),
     responses((status = 200, description = "The published template.", body = Template, headers(("ETag" = String)))))]
 #[post("/templates/{id}/publish")]
@@ -491,25 +286,4 @@ async fn settle(
     tx.commit().await?;
     let version = row.version;
     Ok(Answer::ok(&Template::new(row, caller))?.versioned(version).into_response())
-}
-
-/// See what a template makes of given values, and which it misses. Changes nothing and sends nothing.
-#[utoipa::path(tag = "templates", params(("id" = TemplateId, Path)), request_body = TemplatePreviewRequest,
-    responses((status = 200, description = "The rendered parts.", body = TemplatePreview)))]
-#[post("/templates/{id}/preview")]
-pub async fn preview_template(
-    app: web::Data<App>,
-    id: Path<TemplateId>,
-    body: Body<TemplatePreviewRequest>,
-) -> Result<HttpResponse, Problem> {
-    let row = find(app.db.read(), *id).await?;
-    let variables = Json::Object(body.0.variables);
-    let has = |path: &str| path.split('.').try_fold(&variables, |value, name| value.get(name)).is_some();
-    let missing = check::missing(&row, has);
-    let rendered = render::preview(&row, &variables).map_err(|failed| {
-        let detail = failed.to_string();
-        Problem::invalid("/variables", failed.code, detail)
-    })?;
-    let render::Rendered { subject, text, html } = rendered;
-    Ok(HttpResponse::Ok().json(TemplatePreview { subject, text, html, missing }))
 }

@@ -25,6 +25,8 @@ use crate::{clock::Timestamp, id::TemplateId};
 pub enum TemplateChannel {
     /// E-mail.
     Email,
+    /// Texts: neither a subject nor HTML.
+    Sms,
 }
 
 /// What a template is for.
@@ -127,6 +129,8 @@ pub struct Model {
     pub text: String,
     /// The HTML, in MiniJinja; values are escaped.
     pub html: Option<String>,
+    /// What it is given for each send, by name: see [`super::fields::TemplateField`].
+    pub fields: Json,
     /// Where it stands.
     pub state: TemplateState,
     /// The row's ETag.

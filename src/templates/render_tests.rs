@@ -16,6 +16,7 @@ fn template(subject: &str, text: &str, html: Option<&str>) -> Model {
         subject: subject.into(),
         text: text.into(),
         html: html.map(Into::into),
+        fields: json!([]),
         state: TemplateState::Published,
         version: 1,
         created_at: Timestamp::ZERO,

@@ -18,6 +18,7 @@ mod architecture;
 mod bounce_corpus;
 mod broadcasts;
 mod calendars;
+mod campaigns;
 mod classes;
 mod contract;
 mod conversations;

@@ -31,7 +31,7 @@ async fn mail(app: &TestApp, account: AccountId, header: &str) -> message::Model
 
 async fn thanks(app: &TestApp) -> TemplateId {
     let now = app.app.clock.now();
-    let body = serde_json::json!({ "name": format!("Thanks {}", now.as_millis()), "subject": "{{ message.subject }}", "text": "Thank you, {{ message.from.name }}." });
+    let body = serde_json::json!({ "name": format!("Thanks {}", now.as_millis()), "purpose": "receipt", "subject": "{{ message.subject }}", "text": "Thank you, {{ message.from.name }}." });
     let admin = app.admin().await;
     let made = admin.post("/v1/templates", body).await;
     admin.post(&format!("{}/publish", made.header("location")), serde_json::json!({})).await.ok();

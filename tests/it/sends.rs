@@ -38,9 +38,10 @@ async fn keyed(client: &Client, key: &str, body: &Value) -> Reply {
 /// A published template; gives its id.
 async fn template(admin: &Client, members: Value) -> String {
     let body = json!({
-        "name": "Shipped", "purpose": "general", "subject": "Order {{ order.number }}",
-        "text": "Dear {{ to.name }}, order {{ order.number }} left us. {{ account.display_name }}",
-        "html": "<p>Dear {{ to.name }}</p>"
+        "name": "Shipped", "purpose": "general", "subject": "Order {{ number }}",
+        "text": "Dear {{ to.name }}, order {{ number }} left us. {{ account.display_name }}",
+        "html": "<p>Dear {{ to.name }}</p>",
+        "fields": [{ "name": "number", "type": "integer", "required": true }, { "name": "note", "type": "string" }]
     });
     let made = admin.post("/v1/templates", with(body, members)).await.ok();
     let id = made["id"].as_str().unwrap();
@@ -91,7 +92,7 @@ on_both! {
         let id = template(&admin, json!({ "html": "<p>Dear {{ to.name }}: {{ note }}</p>" })).await;
         let body = json!({
             "to": { "name": "Anna", "address": "anna@example.org" }, "template_id": id,
-            "variables": { "order": { "number": 4711 }, "note": "<b>2 < 3</b>" }
+            "variables": { "number": 4711, "note": "<b>2 < 3</b>" }
         });
         let dry = admin.post("/v1/messages", with(body.clone(), json!({ "dry_run": true }))).await;
         assert_eq!(dry.status, 200);
@@ -252,8 +253,8 @@ on_both! {
             account_in(&app, "gone@example.com", AccountState::Disabled).await,
         );
         let unpublished = admin.post("/v1/templates", json!({ "name": "Draft", "purpose": "general", "subject": "x", "text": "y" })).await.ok()["id"].clone();
-        let receipt = template(&admin, json!({ "name": "Receipt", "purpose": "receipt", "subject": "x", "text": "y", "html": null })).await;
-        let marketing = template(&admin, json!({ "name": "Offer", "category": "marketing" })).await;
+        let receipt = template(&admin, json!({ "name": "Receipt", "purpose": "receipt", "subject": "x", "text": "y", "html": null, "fields": [] })).await;
+        let marketing = template(&admin, json!({ "name": "Offer", "category": "marketing", "text": "{{ unsubscribe_url }}", "html": null })).await;
         let general = template(&admin, json!({})).await;
         let nobody = uuid::Uuid::now_v7();
         let of = |id: &Value| json!({ "to": { "address": "anna@example.org" }, "template_id": id });
@@ -277,7 +278,10 @@ on_both! {
             (of(&unpublished), "/template_id"),
             (of(&json!(receipt)), "/template_id"),
             (of(&json!(marketing)), "/template_id"),
-            (of(&json!(general)), "/variables"),
+            (of(&json!(general)), "/variables/number"),
+            (with(of(&json!(general)), json!({ "variables": { "number": "one" } })), "/variables/number"),
+            (with(of(&json!(general)), json!({ "variables": { "number": 1, "numbre": 1 } })), "/variables/numbre"),
+            (with(of(&json!(general)), json!({ "variables": { "number": 1 } })), "/variables"),
             (with(of(&json!(general)), json!({ "variables": { "to": "me" } })), "/variables/to"),
         ] {
             for body in [body.clone(), with(body, json!({ "dry_run": true }))] {
@@ -299,6 +303,6 @@ on_both! {
         let id = template(&admin, json!({})).await;
         let body = json!({ "to": { "address": "anna@example.org" }, "template_id": id });
         let refused = admin.post("/v1/messages", body).await;
-        assert!(refused.body["errors"][0]["detail"].as_str().unwrap().contains("order.number"), "{}", refused.body);
+        assert!(refused.body["errors"][0]["detail"].as_str().unwrap().contains("`number`"), "{}", refused.body);
     }
 }

@@ -1,9 +1,11 @@
-//! Templates of automatic answers.
+//! Templates: receipts, and what reads customers.
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
+    campaigns::Crowd,
+    inbound::account,
     on_both,
     support::{Client, Reply},
 };
@@ -132,5 +134,115 @@ on_both! {
         supervisor.post("/v1/templates", receipt()).await.problem(403, "forbidden");
         post(&supervisor, &format!("{path}/publish")).await.problem(403, "forbidden");
         app.agent("anna").await.0.get(&path).await.problem(403, "forbidden");
+    }
+
+    async fn a_template_has_fields_that_are_checked_when_it_is_stored(app) {
+        let admin = app.admin().await;
+        let with = |fields: Value| json!({ "name": "Due", "subject": "Hi", "text": "x", "fields": fields });
+        for (fields, pointer) in [
+            (json!([{ "name": "customer", "type": "string" }]), "/fields/0/name"),
+            (json!([{ "name": "a", "type": "string" }, { "name": "a", "type": "date" }]), "/fields/1/name"),
+            (json!([{ "name": "a", "type": "integer", "default": 1.5 }]), "/fields/0/default"),
+            (json!([{ "name": "a", "type": "string", "source": "customer.(" }]), "/fields/0/source"),
+            (json!([{ "name": "A b", "type": "string" }]), "/fields/0/name"),
+            (json!([{ "name": "a", "type": "money" }]), "/fields/0/type"),
+            (json!([{ "type": "string" }]), "/fields/0/name"),
+            (json!([{ "name": "a", "type": "string", "colour": "red" }]), "/fields/0/colour"),
+            (json!((0..51).map(|n| json!({ "name": format!("f{n}"), "type": "string" })).collect::<Vec<_>>()), "/fields"),
+        ] {
+            let refused = admin.post("/v1/templates", with(fields)).await;
+            assert_eq!((refused.status, refused.pointers()), (422, vec![pointer]), "{}", refused.body);
+        }
+        let fields = json!([{ "name": "due", "type": "number", "source": "customer.data.due", "required": true, "default": null }]);
+        let path = create(&admin, with(fields.clone())).await;
+        assert_eq!(admin.get(&path).await.ok()["fields"], fields);
+        let receipt = admin.post("/v1/templates", json!({ "name": "R", "purpose": "receipt", "subject": "x", "text": "y", "fields": fields })).await;
+        assert_eq!(receipt.pointers(), ["/fields"]);
+    }
+
+    async fn what_a_template_reads_and_is_not_given_keeps_it_from_being_published(app) {
+        let admin = app.admin().await;
+        let mut number = 0;
+        for (members, expected) in [
+            (json!({ "text": "{{ customer.nam }}" }), json!([["/text", "unknown_name"]])),
+            (json!({ "text": "{{ order.number }}", "html": "{{ message.subject }}" }), json!([["/text", "unknown_name"], ["/html", "unknown_name"]])),
+            (json!({ "subject": "{{ to.name | shout }}" }), json!([["/subject", "unknown_filter"]])),
+            (json!({ "text": "{% if to.name is green %}{% endif %}" }), json!([["/text", "unknown_test"]])),
+            (json!({ "fields": [{ "name": "a", "type": "string", "source": "vars.x | nope" }] }), json!([["/fields/0/source", "unknown_filter"], ["/fields/0/source", "unknown_name"]])),
+            (json!({ "category": "marketing", "html": "<p>x</p>" }), json!([["/text", "missing_unsubscribe"], ["/html", "missing_unsubscribe"]])),
+            (json!({ "category": "marketing", "text": "{{ unsubscribe_url }}" }), json!([])),
+            (json!({ "text": "{{ customer.data.a.b }} {{ customer.name }} {{ campaign.name }} {{ due }}", "fields": [{ "name": "due", "type": "number" }] }), json!([])),
+        ] {
+            number += 1;
+            let mut body = json!({ "name": format!("T{number}"), "subject": "Hi", "text": "x" });
+            body.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+            let path = create(&admin, body).await;
+            let answer = post(&admin, &format!("{path}/publish")).await;
+            let errors = answer.body["errors"].as_array().cloned().unwrap_or_default();
+            let found: Vec<Value> = errors.iter().map(|error| json!([error["pointer"], error["code"]])).collect();
+            assert_eq!((json!(found), answer.status == 200), (expected.clone(), expected == json!([])), "{members}");
+        }
+    }
+
+    async fn a_template_for_texts_has_neither_a_subject_nor_html(app) {
+        let admin = app.admin().await;
+        let text = json!({ "name": "Text", "channel": "sms", "text": "Dear {{ customer.name }}" });
+        let made = admin.post("/v1/templates", text.clone()).await.ok();
+        assert_eq!((&made["subject"], &made["html"], &made["channel"]), (&json!(""), &Value::Null, &json!("sms")));
+        for (member, value, pointer) in [
+            ("subject", json!("Hi"), "/subject"), ("html", json!("<p>x</p>"), "/html"), ("purpose", json!("receipt"), "/purpose"),
+            ("channel", json!("email"), "/subject"),
+        ] {
+            let mut body = text.clone();
+            body["name"] = json!("Other");
+            body[member] = value;
+            assert_eq!(admin.post("/v1/templates", body).await.pointers(), [pointer]);
+        }
+        post(&admin, &format!("/v1/templates/{}/publish", made["id"].as_str().unwrap())).await.ok();
+        assert_eq!(admin.get("/v1/templates?channel=sms").await.ok()["items"].as_array().unwrap().len(), 1);
+    }
+
+    async fn a_preview_reads_a_customer_and_fills_the_fields(app) {
+        let admin = app.admin().await;
+        let crowd = Crowd::new(&app).await;
+        let customer = crowd.customer("C-1", json!({ "due": "12.50", "city": null })).await;
+        let path = create(&admin, json!({ "name": "Due", "subject": "Dear {{ customer.name }}",
+            "text": "{{ due }} {{ note }} {{ customer.data.city | default('Bath') }} {{ to.address }} {{ unsubscribe_url }}",
+            "fields": [{ "name": "due", "type": "number", "source": "customer.data.due", "required": true }, { "name": "note", "type": "string", "default": "soon" }] })).await;
+        let path = format!("{path}/preview");
+        let shown = admin.post(&path, json!({ "customer_id": customer.id })).await.ok();
+        let text = format!("12.5 soon Bath c-1@example.org {}/u/preview", app.url);
+        assert_eq!((&shown["subject"], &shown["text"], &shown["missing"]), (&json!("Dear Kim C-1"), &json!(text), &json!([])));
+        let given = admin.post(&path, json!({ "customer_id": customer.id, "variables": { "due": 3 } })).await.ok();
+        assert!(given["text"].as_str().unwrap().starts_with("3 soon"), "{given}");
+        let bare = admin.post(&path, json!({})).await.ok();
+        assert_eq!(bare["missing"], json!(["customer.data.city", "customer.name", "due", "to.address"]));
+        let wrong = admin.post(&path, json!({ "variables": { "due": "x" } })).await;
+        assert_eq!((wrong.status, wrong.pointers()), (422, vec!["/variables/due"]));
+        let nobody = admin.post(&path, json!({ "customer_id": uuid::Uuid::now_v7() })).await;
+        nobody.problem(422, "unknown_reference");
+    }
+
+    async fn a_draft_is_sent_once_as_a_test_and_says_so(app) {
+        let admin = app.admin().await;
+        let crowd = Crowd::new(&app).await;
+        let customer = crowd.customer("C-1", json!({ "due": 7 })).await;
+        let path = create(&admin, json!({ "name": "Due", "subject": "Dear {{ customer.name }}", "category": "marketing",
+            "text": "{{ due }} {{ unsubscribe_url }}", "fields": [{ "name": "due", "type": "number", "source": "customer.data.due", "required": true }] })).await;
+        let test = format!("{path}/test-send");
+        let to = json!({ "address": "editor@example.net" });
+        assert_eq!(admin.post(&test, json!({ "to": to, "customer_id": customer.id })).await.pointers(), ["/account_id"]);
+        account(&app, "support@example.com").await;
+        assert_eq!(admin.post(&test, json!({ "to": to })).await.pointers(), ["/variables/due"]);
+        let sent = admin.post(&test, json!({ "to": to, "customer_id": customer.id })).await;
+        assert_eq!((sent.status, &sent.body["subject"], &sent.body["to"]["address"]), (201, &json!("[Test] Dear Kim C-1"), &to["address"]));
+        let message = admin.get(sent.header("location")).await.ok();
+        assert_eq!((&message["template_id"], &message["customer_id"]), (&sent.body["template_id"], &Value::Null));
+        assert_eq!(admin.post(&test, json!({ "to": { "address": "nobody" } })).await.pointers(), ["/to/address"]);
+        assert_eq!(admin.post(&test, json!({})).await.pointers(), ["/to"]);
+        let receipt = create(&admin, receipt()).await;
+        admin.post(&format!("{receipt}/test-send"), json!({ "to": to })).await.problem(409, "invalid_state");
+        admin.post(&format!("/v1/templates/{}/test-send", uuid::Uuid::now_v7()), json!({ "to": to })).await.problem(404, "not_found");
+        app.agent("anna").await.0.post(&test, json!({ "to": to })).await.problem(403, "forbidden");
     }
 }

@@ -1,0 +1,250 @@
+//! A message that begins a conversation, whatever asked for it: what it says, how it is composed, filed and put on its way.
+
+use sea_orm::{DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    accounts::entity::{AccountState, account},
+    app::App,
+    clock::Timestamp,
+    conversations::{
+        entity::{ConversationState, MessageKind, MessageState, conversation, raw_message},
+        messages::customer_key,
+        outbound::{self, Filed, Letter, Press, Printed},
+        recipient::Recipient,
+    },
+    events::{self, NewEvent},
+    id::{CampaignId, ConversationId, CustomerId, MessageId, TemplateId, UserId},
+    mail::{
+        compose::{AutoSubmitted, ComposeError, Outgoing},
+        sanitise,
+    },
+    suppressions::entity::SuppressionReason,
+    templates::{
+        context::GeneralContext,
+        entity::{self as template, TemplateCategory},
+        fields::FieldFault,
+        render::{AccountContext, Compiled, RenderError},
+    },
+};
+
+/// The states in which mail may be sent from an account.
+pub const IN_USE: [AccountState; 3] = [AccountState::Active, AccountState::Failing, AccountState::Paused];
+/// How many conversations one insert carries: SQLite takes 32,766 parameters.
+const ROWS_PER_INSERT: usize = 500;
+
+/// The parts of a mail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parts {
+    /// The subject: one line.
+    pub subject: String,
+    /// The text, which ends with a line break.
+    pub text: String,
+    /// The same in HTML.
+    pub html: Option<String>,
+}
+
+/// Why a template says nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unwritten {
+    /// One of its fields has no value that it could use.
+    #[error(transparent)]
+    Field(#[from] FieldFault),
+    /// It cannot be rendered.
+    #[error(transparent)]
+    Render(#[from] RenderError),
+    /// Its subject would be empty.
+    #[error("the subject would be empty")]
+    EmptySubject,
+}
+
+/// Why nothing of this category is sent to one person; none when it may be. Marketing needs a link to unsubscribe with,
+/// which is not made yet: whoever makes it lifts this.
+pub fn category_refusal(category: TemplateCategory) -> Option<&'static str> {
+    (category == TemplateCategory::Marketing)
+        .then_some("marketing needs a way to unsubscribe, which single sends do not offer")
+}
+
+/// `account` in templates.
+pub fn account_context(account: &account::Model) -> AccountContext {
+    AccountContext { address: account.address.clone(), display_name: account.display_name.clone() }
+}
+
+/// What a template says to one recipient.
+///
+/// # Errors
+/// Why it says nothing.
+pub fn from_template(
+    template: &template::Model,
+    variables: &Map<String, Value>,
+    context: GeneralContext,
+) -> Result<Parts, Unwritten> {
+    let compiled = Compiled::of(template)?;
+    let mut context = context.into_map();
+    let values = compiled.fields.resolve(variables, &context)?;
+    context.extend(values);
+    let rendered = compiled.render(&context)?;
+    if rendered.subject.is_empty() {
+        return Err(Unwritten::EmptySubject);
+    }
+    Ok(Parts::complete(rendered.subject, rendered.text, rendered.html))
+}
+
+impl Parts {
+    /// Who cannot read HTML reads the text that is made from it.
+    pub fn complete(subject: String, text: String, html: Option<String>) -> Self {
+        let text = match &html {
+            Some(html) if text.trim().is_empty() => sanitise::text_from_html(html),
+            _ => text,
+        };
+        Self { subject, text: format!("{}\n", text.trim_end()), html }
+    }
+}
+
+/// What a message is remembered by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct About {
+    /// The template that it was made from.
+    pub template_id: Option<TemplateId>,
+    /// The customer whom it is for.
+    pub customer_id: Option<CustomerId>,
+    /// The campaign that it is sent for.
+    pub campaign_id: Option<CampaignId>,
+    /// Whether people asked for it.
+    pub category: TemplateCategory,
+    /// What the caller knows it by.
+    pub external_ref: Option<String>,
+}
+
+/// A message that begins a conversation.
+#[derive(Clone, Debug)]
+pub struct Beginning {
+    /// The message's id.
+    pub id: MessageId,
+    /// The conversation's id.
+    pub conversation_id: ConversationId,
+    /// Who gets it.
+    pub to: Recipient,
+    /// What it says.
+    pub parts: Parts,
+    /// Who asked for it.
+    pub author_id: Option<UserId>,
+    /// What it is remembered by.
+    pub about: About,
+    /// When it may go out, if not at once.
+    pub not_before: Option<Timestamp>,
+    /// Why the recipient may not be written to.
+    pub barred: Option<SuppressionReason>,
+}
+
+impl Beginning {
+    /// The letter to be composed.
+    pub fn letter(&self) -> Letter {
+        let Parts { subject, text, html } = self.parts.clone();
+        Letter {
+            id: self.id,
+            kind: MessageKind::Direct,
+            conversation_id: self.conversation_id,
+            work_item_id: None,
+            author_id: self.author_id,
+            new_text: text.trim_end().to_owned(),
+            quoted_text: String::new(),
+            signature: String::new(),
+            mail: Outgoing {
+                to: vec![self.to.clone().into()],
+                subject,
+                text,
+                html,
+                auto_submitted: Some(AutoSubmitted::AutoGenerated),
+                ..Outgoing::default()
+            },
+        }
+    }
+
+    /// Composes it for a transaction that is open: its bytes stay in the database whatever their size, because no
+    /// transaction waits for the object store.
+    ///
+    /// # Errors
+    /// What of it cannot be sent.
+    pub fn print(&self, press: &Press, account: &account::Model) -> Result<Filed, ComposeError> {
+        let Printed { message, raw, envelope_from, recipients } = press.print(account, self.letter())?;
+        let raw = raw_message::Model {
+            message_id: message.id,
+            size_bytes: message.size_bytes,
+            sha256: Sha256::digest(&raw).to_vec(),
+            data: Some(raw),
+            object_key: None,
+        };
+        let filed = Filed { message, raw, envelope_from, recipients, not_before: None, barred: None };
+        Ok(self.remembered(filed))
+    }
+
+    /// The composed mail with what it is remembered by, and whether and when it goes out.
+    pub fn remembered(&self, mut filed: Filed) -> Filed {
+        let About { template_id, customer_id, campaign_id, category, external_ref } = self.about.clone();
+        let category = match category {
+            TemplateCategory::Transactional => "transactional",
+            TemplateCategory::Marketing => "marketing",
+        };
+        filed.message.template_id = template_id;
+        filed.message.customer_id = customer_id;
+        filed.message.campaign_id = campaign_id;
+        filed.message.category = Some(category.to_owned());
+        filed.message.external_ref = external_ref;
+        filed.message.send_at = self.not_before;
+        Filed {
+            not_before: self.not_before,
+            barred: self.barred.map(|reason| reason.words().to_owned()),
+            ..filed
+        }
+    }
+
+    /// The conversation; its message is noted on it when it is filed.
+    fn conversation(&self, account: &account::Model, now: Timestamp) -> conversation::Model {
+        conversation::Model {
+            id: self.conversation_id,
+            account_id: account.id,
+            channel: account.channel,
+            state: ConversationState::WaitingCustomer,
+            subject: self.parts.subject.clone(),
+            customer_name: self.to.name.clone(),
+            customer_address: Some(customer_key(&self.to.address)),
+            message_count: 0,
+            last_message_id: None,
+            last_message_at: now,
+            last_agent_id: None,
+            version: 1,
+            created_at: now,
+            updated_at: now,
+        }
+    }
+}
+
+/// Stores the conversations and their messages and puts these on their way; gives each one's state.
+///
+/// # Errors
+/// Whatever the database says.
+pub async fn file(
+    app: &App,
+    tx: &DatabaseTransaction,
+    now: Timestamp,
+    begun: Vec<(&Beginning, &account::Model, Filed)>,
+) -> Result<Vec<MessageState>, DbErr> {
+    let conversations: Vec<_> =
+        begun.iter().map(|(one, account, _)| one.conversation(account, now)).collect();
+    for rows in conversations.chunks(ROWS_PER_INSERT) {
+        let rows = rows.iter().map(|row| row.clone().into_active_model());
+        conversation::Entity::insert_many(rows).exec_without_returning(tx).await?;
+    }
+    events::append(tx, now, conversations.iter().map(created).collect()).await?;
+    outbound::file(app, tx, now, begun.into_iter().map(|(.., filed)| filed).collect()).await
+}
+
+fn created(row: &conversation::Model) -> NewEvent {
+    let data = json!({
+        "account_id": row.account_id, "state": row.state, "message_count": row.message_count,
+        "last_message_id": row.last_message_id,
+    });
+    NewEvent::new("conversation.created", row.id.uuid(), &data).for_supervisors()
+}

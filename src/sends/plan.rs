@@ -1,0 +1,209 @@
+//! What a send needs to know, read before it is written.
+
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect};
+
+use super::{
+    api::{MessageCategory, MessageCreate},
+    begin::{About, IN_USE, Parts, account_context, from_template},
+    write,
+};
+use crate::{
+    accounts::{
+        addresses::own_addresses,
+        entity::{Channel, account},
+    },
+    app::App,
+    campaigns::entity::{CampaignState, campaign},
+    clock::Timestamp,
+    conversations::recipient::Recipient,
+    customers::{self, entity::customer},
+    http::{Problem, problem::FieldError},
+    suppressions::{AddressKeys, Barred, entity::SuppressionReason},
+    templates::{
+        context::{CampaignContext, GeneralContext, RecipientContext},
+        entity::{self as template, TemplateCategory},
+    },
+};
+
+/// Everything that one send is made from.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// Who sends it.
+    pub account: account::Model,
+    /// Who gets it.
+    pub to: Recipient,
+    /// The customer who that is.
+    pub customer: Option<customer::Model>,
+    /// What it is sent for.
+    pub campaign: Option<campaign::Model>,
+    /// What it is made from.
+    pub template: Option<template::Model>,
+    /// Why the recipient may not be written to.
+    pub barred: Option<SuppressionReason>,
+}
+
+impl Plan {
+    /// Reads what the send names, and judges it.
+    ///
+    /// # Errors
+    /// `validation_failed` or `unknown_reference`.
+    pub async fn of(
+        app: &App,
+        db: &impl ConnectionTrait,
+        wanted: &MessageCreate,
+        now: Timestamp,
+    ) -> Result<Self, Problem> {
+        let own = own_addresses(db).await?;
+        write::check(wanted, &own, now)?;
+        let customer = customer_of(db, wanted).await?;
+        let to = recipient(wanted, customer.as_ref(), &own)?;
+        let campaign = campaign_of(db, wanted).await?;
+        let (account, pointer) = account_of(db, wanted, campaign.as_ref()).await?;
+        write::check_account(&account, pointer)?;
+        let template = match wanted.template_id {
+            None => None,
+            Some(id) => {
+                let found = template::Entity::find_by_id(id).one(db).await?;
+                Some(found.ok_or_else(|| Problem::unknown_reference("/template_id", "template"))?)
+            }
+        };
+        template.as_ref().map_or(Ok(()), write::check_template)?;
+        let barred = Barred::among(db, AddressKeys::of(app), [to.address.as_str()], now).await?;
+        let plan = Self { account, to, customer, campaign, template, barred: None };
+        let marketing = plan.category(wanted) == TemplateCategory::Marketing;
+        let reason = barred.reason(&plan.to.address, marketing, wanted.campaign_id);
+        Ok(Self { barred: reason, ..plan })
+    }
+
+    /// What the template's or the given category is.
+    pub fn category(&self, wanted: &MessageCreate) -> TemplateCategory {
+        match (&self.template, wanted.category) {
+            (Some(template), _) => template.category,
+            (None, Some(MessageCategory::Marketing)) => TemplateCategory::Marketing,
+            (None, _) => TemplateCategory::Transactional,
+        }
+    }
+
+    /// What the message is remembered by.
+    pub fn about(&self, wanted: &MessageCreate) -> About {
+        About {
+            template_id: wanted.template_id,
+            customer_id: self.customer.as_ref().map(|customer| customer.id),
+            campaign_id: wanted.campaign_id,
+            category: self.category(wanted),
+            external_ref: wanted.external_ref.clone(),
+        }
+    }
+
+    /// What the mail says. Takes a while: no transaction waits for it.
+    ///
+    /// # Errors
+    /// `validation_failed` when the template cannot be rendered with the variables.
+    pub fn parts(&self, wanted: &MessageCreate) -> Result<Parts, Problem> {
+        match &self.template {
+            None => Ok(write::given(wanted)),
+            Some(template) => from_template(template, &wanted.variables, self.context())
+                .map_err(|unwritten| write::unwritten(&unwritten)),
+        }
+    }
+
+    /// What the template reads.
+    pub fn context(&self) -> GeneralContext {
+        GeneralContext {
+            customer: self.customer.as_ref().map(customers::context::of),
+            campaign: self
+                .campaign
+                .as_ref()
+                .map(|campaign| CampaignContext { id: campaign.id, name: campaign.name.clone() }),
+            to: Some(RecipientContext { name: self.to.name.clone(), address: self.to.address.clone() }),
+            account: Some(account_context(&self.account)),
+            unsubscribe_url: None,
+        }
+    }
+}
+
+async fn customer_of(
+    db: &impl ConnectionTrait,
+    wanted: &MessageCreate,
+) -> Result<Option<customer::Model>, Problem> {
+    let (select, pointer) = match (wanted.customer_id, &wanted.customer_ref) {
+        (Some(id), _) => (customer::Entity::find_by_id(id), "/customer_id"),
+        (None, Some(known)) => {
+            (customer::Entity::find().filter(customer::Column::Ref.eq(known)), "/customer_ref")
+        }
+        (None, None) => return Ok(None),
+    };
+    let found = select.one(db).await?;
+    found.map(Some).ok_or_else(|| Problem::unknown_reference(pointer, "customer"))
+}
+
+/// Who is named, or the customer at their address.
+fn recipient(
+    wanted: &MessageCreate,
+    customer: Option<&customer::Model>,
+    own: &[String],
+) -> Result<Recipient, Problem> {
+    let pointer = if wanted.customer_id.is_some() { "/customer_id" } else { "/customer_ref" };
+    match (&wanted.to, customer) {
+        (Some(to), _) => Ok(to.clone()),
+        (None, Some(customer)) => {
+            let address = customer.email.clone().ok_or_else(|| {
+                Problem::invalid(pointer, "no_address", "the customer has no e-mail address")
+            })?;
+            let to = Recipient { name: Some(customer.name.clone()).filter(|name| !name.is_empty()), address };
+            match to.wrong("", own) {
+                None => Ok(to),
+                Some(FieldError { code, detail, .. }) => Err(Problem::invalid(pointer, &code, detail)),
+            }
+        }
+        (None, None) => Err(Problem::invalid("/to", "required", "say who gets it")),
+    }
+}
+
+async fn campaign_of(
+    db: &impl ConnectionTrait,
+    wanted: &MessageCreate,
+) -> Result<Option<campaign::Model>, Problem> {
+    let Some(id) = wanted.campaign_id else { return Ok(None) };
+    let found = campaign::Entity::find_by_id(id).one(db).await?;
+    let found = found.ok_or_else(|| Problem::unknown_reference("/campaign_id", "campaign"))?;
+    if found.state == CampaignState::Stopped {
+        return Err(Problem::invalid("/campaign_id", "wrong_state", "the campaign is over"));
+    }
+    Ok(Some(found))
+}
+
+/// The account that is named, or the campaign's, or the only one that sends; and what of the body says so.
+async fn account_of(
+    db: &impl ConnectionTrait,
+    wanted: &MessageCreate,
+    campaign: Option<&campaign::Model>,
+) -> Result<(account::Model, &'static str), Problem> {
+    let of_campaign = campaign.map(|campaign| campaign.email_account_id);
+    let (id, pointer) = match (wanted.account_id, of_campaign) {
+        (Some(id), _) => (Some(id), "/account_id"),
+        (None, Some(Some(id))) => (Some(id), "/campaign_id"),
+        (None, Some(None)) => {
+            let detail = "the campaign has no account for e-mail";
+            return Err(Problem::invalid("/campaign_id", "no_sender_account", detail));
+        }
+        (None, None) => (None, "/account_id"),
+    };
+    if let Some(id) = id {
+        let found = account::Entity::find_by_id(id).one(db).await?;
+        return Ok((found.ok_or_else(|| Problem::unknown_reference(pointer, "account"))?, pointer));
+    }
+    let mut in_use = account::Entity::find()
+        .filter(account::Column::Channel.eq(Channel::Email))
+        .filter(account::Column::State.is_in(IN_USE))
+        .limit(2)
+        .all(db)
+        .await?;
+    match (in_use.pop(), in_use.is_empty()) {
+        (Some(only), true) => Ok((only, pointer)),
+        (None, _) => Err(Problem::invalid(pointer, "required", "no account for e-mail is in use")),
+        (Some(_), false) => {
+            Err(Problem::invalid(pointer, "required", "several accounts are in use: name one"))
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The operation that sends a template once to somebody who looks at it.
+
+use actix_web::{HttpResponse, post, web};
+use sea_orm::EntityTrait;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+use super::{
+    api::{CreatedMessage, MessageCreate},
+    begin::from_template,
+    plan::Plan,
+    send, write,
+};
+use crate::{
+    app::App,
+    conversations::{outbound, recipient::Recipient},
+    customers::entity::customer,
+    http::{Answer, Body, Caller, Code, Idempotency, Path, Problem, idempotency::Start},
+    id::{AccountId, CustomerId, TemplateId},
+    templates::entity::{self as template, TemplateChannel, TemplatePurpose},
+};
+
+/// What marks the subject of a test.
+const MARK: &str = "[Test] ";
+
+/// Who looks at a template, and what it is filled with.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({ "to": { "address": "editor@example.org" }, "variables": { "balance": 12.5 } }))]
+pub struct TemplateTestSend {
+    /// Who gets it.
+    pub to: Recipient,
+    /// Values of the template's fields, by name.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    pub variables: Map<String, Value>,
+    /// The customer whom it reads; they get nothing.
+    #[serde(default)]
+    pub customer_id: Option<CustomerId>,
+    /// The account that it is sent from; needed when there are several.
+    #[serde(default)]
+    pub account_id: Option<AccountId>,
+}
+
+/// Send a template once to somebody who looks at it, also as a draft.
+///
+/// The subject begins with `[Test]`. An address that may not be written to gets no tests either.
+#[utoipa::path(tag = "templates", params(("id" = TemplateId, Path)), request_body = TemplateTestSend,
+    responses((status = 201, description = "It is on its way.", body = CreatedMessage, headers(("Location" = String)))))]
+#[post("/templates/{id}/test-send")]
+pub async fn test_send_template(
+    app: web::Data<App>,
+    caller: Caller,
+    id: Path<TemplateId>,
+    body: Body<TemplateTestSend>,
+    idempotency: Idempotency,
+) -> Result<HttpResponse, Problem> {
+    let now = app.clock.now();
+    let work = match idempotency.start(&app.db, now).await? {
+        Start::Replay(answer) => return Ok(answer),
+        Start::Run(work) => work,
+    };
+    let template = template::Entity::find_by_id(*id).one(&*work.tx).await?;
+    let template = template.ok_or_else(|| Problem::not_found("template"))?;
+    if template.purpose != TemplatePurpose::General || template.channel != TemplateChannel::Email {
+        let detail = "only templates for e-mail of the purpose `general` are sent as a test";
+        return Err(Problem::new(Code::InvalidState, detail));
+    }
+    let TemplateTestSend { to, variables, customer_id, account_id } = body.0;
+    // The text is put in when it is rendered.
+    let wanted = MessageCreate { account_id, ..MessageCreate::saying(to, "-") };
+    let mut plan = Plan::of(&app, &*work.tx, &wanted, now).await?;
+    if let Some(id) = customer_id {
+        let found = customer::Entity::find_by_id(id).one(&*work.tx).await?;
+        plan.customer = Some(found.ok_or_else(|| Problem::unknown_reference("/customer_id", "customer"))?);
+    }
+    let paused = work.pause().await?;
+    let mut context = plan.context();
+    context.unsubscribe_url = Some(format!("{}/u/test", app.config.public_url()));
+    let mut parts = from_template(&template, &variables, context).map_err(|why| write::unwritten(&why))?;
+    parts.subject.insert_str(0, MARK);
+    let mut begun = send::beginning(&plan, &wanted, parts, caller.user_id(), now);
+    begun.about.template_id = Some(template.id);
+    begun.about.customer_id = None;
+    let filed = outbound::prepare(&app, now, &plan.account, begun.letter(), "/variables").await?;
+    outbound::finish(&app, paused, begun.remembered(filed), async |tx, filed| {
+        let created = send::file(&app, tx, now, &plan, &wanted, &begun, filed).await?;
+        let created = CreatedMessage { template_id: Some(template.id), customer_id: None, ..created };
+        Answer::created(format!("/v1/messages/{}", begun.id), &created)
+    })
+    .await
+}
