@@ -53,6 +53,8 @@ pub const FEATURE_EDGES: &[(&str, &[&str])] = &[
     ("campaigns", &["customers"]),
     ("classes", &["scripts"]),
     ("conversations", &["accounts", "delivery", "work"]),
+    // Erasing a customer reaches what campaigns keep of their attempts.
+    ("customers", &["accounts", "campaigns", "suppressions"]),
     ("delivery", &["conversations", "outgoing", "suppressions"]),
     ("events", &[]),
     ("inbound", &["accounts", "conversations", "work"]),
@@ -61,7 +63,7 @@ pub const FEATURE_EDGES: &[(&str, &[&str])] = &[
     ("receipts", &["accounts", "conversations", "templates"]),
     ("scripts", &["accounts", "agents", "classes", "conversations", "queues", "templates"]),
     ("sends", &["accounts", "conversations", "suppressions", "templates"]),
-    ("suppressions", &["accounts", "conversations"]),
+    ("suppressions", &["accounts", "campaigns", "conversations"]),
     ("templates", &["scripts"]),
     ("work", &["accounts", "agents", "classes", "conversations", "queues", "receipts", "scripts"]),
 ];
