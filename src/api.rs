@@ -27,7 +27,7 @@ use crate::{
     },
     accounts, agents, answers,
     app::App,
-    broadcasts, classes, conversations, delivery, events,
+    broadcasts, classes, conversations, customers, delivery, events,
     http::{
         body::BodyLimit,
         contract::Contract,
@@ -63,7 +63,8 @@ fn mount_v1(v1: &mut ServiceConfig<'_>) {
         .configure(templates::api::mount)
         .configure(outgoing::api::mount)
         .configure(sends::api::mount)
-        .configure(suppressions::api::mount)
+        .configure(suppressions::mount)
+        .configure(customers::mount)
         .configure(broadcasts::api::mount)
         .configure(delivery::api::mount)
         .configure(conversations::notes::mount)

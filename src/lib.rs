@@ -67,6 +67,8 @@ pub const FEATURE_EDGES: &[(&str, &[&str])] = &[
     ("campaigns", &["customers"]),
     ("classes", &["scripts"]),
     ("conversations", &["accounts", "delivery", "work"]),
+    // Erasing a customer reaches what campaigns keep of their attempts.
+    ("customers", &["accounts", "campaigns", "suppressions"]),
     ("delivery", &["broadcasts", "conversations", "customers", "outgoing", "suppressions"]),
     ("events", &[]),
     ("inbound", &["accounts", "conversations", "work"]),
@@ -75,7 +77,7 @@ pub const FEATURE_EDGES: &[(&str, &[&str])] = &[
     ("receipts", &["accounts", "conversations", "templates"]),
     ("scripts", &["accounts", "agents", "classes", "conversations", "queues", "templates"]),
     ("sends", &["accounts", "campaigns", "conversations", "customers", "suppressions", "templates"]),
-    ("suppressions", &["accounts", "conversations"]),
+    ("suppressions", &["accounts", "campaigns", "conversations"]),
     ("templates", &["customers", "scripts"]),
     ("work", &["accounts", "agents", "classes", "conversations", "queues", "receipts", "scripts"]),
 ];

@@ -481,8 +481,67 @@ def suppressions():
         request("get_suppression", path=one, test=[("decided here", "body.reason === 'manual'")]),
         request("create_message", "A send to them is held back", body=to_them, status=201, test=state_is("suppressed")),
         request("delete_suppression", path=one),
+        request("import_suppressions", body="address,reason\r\nfrom-a-file-{{run}}@customer.test,unsubscribed\r\n",
+                test=[("one more", "body.created_count === 1")]),
+        request("export_suppressions", query={"format": "ndjson"},
+                test=[("it is there", "pm.response.text().includes('from-a-file-')")]),
         request("create_message", "Now it would go out", body={**to_them, "dry_run": True}, status=200,
                 test=[("nothing is against it", "body.suppressed_by === null")]),
+    ]
+
+
+def outcomes():
+    return [
+        *crud("outcome", "outcomes", {"code": "no_answer_{{run}}", "category": "non_contact"}, {"name": "No answer"}, "outcome_id"),
+        request("create_outcome", "One that is not needed", body={"code": "spare_{{run}}", "category": "system"},
+                save={"spare_outcome_id": "body.id"}),
+        delete("outcome", "spare_outcome_id"),
+    ]
+
+
+def lists():
+    one, file = {"id": "{{list_id}}"}, {"id": "{{import_id}}"}
+    csv = ("ref,name,email,sms_number,plan\r\nfile-1-{{run}},Anna Example,anna@customer.test,+44 20 7946 0018,Premium\r\n"
+           "file-2-{{run}},Ben Example,nobody,,Basic\r\n")
+    return [
+        *crud("list", "lists", {"name": "March {{run}}"}, {"state": "passive"}, "list_id"),
+        request("create_import", path=one, body={"format": "csv"}, save={"import_id": "body.id"}, test=state_is("waiting")),
+        request("put_import_rows", path=file, body=csv, test=[
+            *state_is("completed"), ("one is taken, one is not", "body.created_count === 1 && body.failed_count === 1")]),
+        request("get_import", path=file, test=[("it has ended", "body.allowed_actions.length === 0")]),
+        request("list_import_errors", path=file, test=[
+            ("line 3 has no address", "body.items[0].line === 3 && body.items[0].member === 'email'")]),
+        request("create_import", "Another one", path=one, body={"format": "ndjson"}, save={"import_id": "body.id"}),
+        request("cancel_import", path=file, test=state_is("cancelled")),
+        request("list_imports", query={"list_id": "{{list_id}}"}, test=[("both", "body.items.length === 2")]),
+        request("get_list_stats", path=one, test=[("one", "body.unused === 1 && body.total === 1")]),
+        request("export_customers", path=one, query={"format": "csv"},
+                test=[("no formula", "pm.response.text().includes(\"'+442079460018\")")]),
+        request("create_list", "One that is not needed", body={"name": "Spare {{run}}"}, save={"spare_list_id": "body.id"}),
+        delete("list", "spare_list_id"),
+    ]
+
+
+def customers():
+    one, known = {"id": "{{customer_id}}"}, {"ref": "C-{{run}}"}
+    status_is = lambda status: [(f"they are {status}", f"body.status === '{status}'")]
+    return [
+        *crud("customer", "customers", {"list_id": "{{list_id}}", "ref": "C-{{run}}", "email": "gone-{{run}}@customer.test"},
+              {"name": "Anna Example"}, "customer_id"),
+        request("get_customer_by_ref", path=known,
+                test=[("the same", "body.id === pm.collectionVariables.get('customer_id')")]),
+        request("put_customer_by_ref", path=known, status=200,
+                body={"list_id": "{{list_id}}", "name": "Anna", "email": "gone-{{run}}@customer.test", "data": {"plan": "Basic"}}),
+        request("set_customer_callback", path=one, body={"at": "{{tomorrow}}", "note": "In the evening"},
+                before=["pm.collectionVariables.set('tomorrow', new Date(Date.now() + 86400000).toISOString());"],
+                test=status_is("callback")),
+        request("clear_customer_callback", path=one, test=status_is("unused")),
+        request("terminate_customer", path=one, body={"outcome_code": "no_answer_{{run}}"}, test=status_is("terminated")),
+        request("redial_customer", path=one, test=status_is("unused")),
+        request("erase_customer", path=one, test=[("nothing is known", "body.email === null && body.erased_at")]),
+        request("list_suppressions", "Nothing is sent there any more", query={"address": "gone-{{run}}@customer.test"},
+                test=[("without the address", "body.items[0].in_force && body.items[0].address === null")]),
+        delete("customer", "customer_id"),
     ]
 
 
@@ -523,6 +582,7 @@ def collection():
         ("templates", templates()), ("classes", simple("class", "classes")), ("skills", simple("skill", "skills")),
         ("agent groups", simple("agent_group", "agent_groups")), ("agents", agents()), ("queues", queues()),
         ("offers", offers()), ("work items", work_items()), ("messages", messages()), ("suppressions", suppressions()),
+        ("outcomes", outcomes()), ("lists", lists()), ("customers", customers()),
         ("outgoing server", outgoing()),
         ("conversations", conversations()), ("work items, to the end", work_items_end()), ("events", events()),
         ("sandbox", sandbox()),

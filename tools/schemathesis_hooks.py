@@ -15,9 +15,11 @@ SCHEMA_CODES = {
 }
 
 
+@schemathesis.serializer("application/x-ndjson")
+@schemathesis.serializer("text/csv")
 @schemathesis.serializer("message/rfc822")
 def as_it_is(_context, value):
-    """The text of the mail, unchanged."""
+    """The text of the mail or the rows, unchanged."""
     return value if isinstance(value, bytes) else str(value).encode("utf-8", errors="replace")
 
 

@@ -66,6 +66,7 @@ CREATE TABLE customers (
     callback_note TEXT,
     termination_code TEXT,
     termination_category TEXT,
+    termination_note TEXT,
     terminated_at BIGINT,
     attempt_count BIGINT NOT NULL DEFAULT 0,
     last_attempt_at BIGINT,
@@ -74,7 +75,7 @@ CREATE TABLE customers (
     created_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL
 );
-CREATE INDEX ix_customers__list ON customers (list_id, id);
+CREATE INDEX ix_customers__list ON customers (list_id, id, status);
 CREATE INDEX ix_customers__email_key ON customers (email_key);
 CREATE INDEX ix_customers__sms_key ON customers (sms_key);
 CREATE TABLE attempts (
@@ -105,12 +106,17 @@ CREATE TABLE imports (
     format TEXT NOT NULL,
     state TEXT NOT NULL,
     state_reason TEXT,
-    settings {json} NOT NULL,
+    delimiter TEXT NOT NULL,
+    size_bytes BIGINT,
     rows_read BIGINT NOT NULL DEFAULT 0,
     bytes_read BIGINT NOT NULL DEFAULT 0,
+    digest TEXT,
     created_count BIGINT NOT NULL DEFAULT 0,
     updated_count BIGINT NOT NULL DEFAULT 0,
     failed_count BIGINT NOT NULL DEFAULT 0,
+    error_count BIGINT NOT NULL DEFAULT 0,
+    runs BIGINT NOT NULL DEFAULT 0,
+    lease_until BIGINT NOT NULL DEFAULT 0,
     author_id {uuid},
     version BIGINT NOT NULL,
     created_at BIGINT NOT NULL,
@@ -125,5 +131,7 @@ CREATE TABLE import_errors (
     code TEXT NOT NULL,
     detail TEXT NOT NULL
 );
-CREATE INDEX ix_import_errors__import ON import_errors (import_id, line);
+CREATE INDEX ix_imports__list ON imports (list_id);
+CREATE INDEX ix_import_errors__import ON import_errors (import_id, id);
+CREATE INDEX ix_import_errors__ref ON import_errors (customer_ref);
 ";

@@ -27,29 +27,37 @@ const WITHOUT_KEY: &[&str] = &[
     "advance_sandbox_clock",
     "archive_template",
     "backfill_account",
+    "cancel_import",
     "cancel_message",
     "change_password",
     "check_account",
     "check_outgoing_server",
+    "clear_customer_callback",
     "close_conversation",
     "create_event_ticket",
     "disable_account",
+    "erase_customer",
+    "import_suppressions",
     "lock_script_version",
     "pause_account",
     "pause_outgoing_server",
     "poll_account",
     "preview_template",
     "publish_template",
+    "redial_customer",
     "resume_account",
     "resume_outgoing_server",
     "revoke_api_key",
+    "set_customer_callback",
     "simulate_script_version",
+    "terminate_customer",
     "unlock_script_version",
     "validate_script_version",
 ];
 
 /// Changes of what has no version, so that there is no ETag to compare.
-const WITHOUT_ETAG: &[&str] = &["delete_captured_messages", "delete_suppression", "delete_upload"];
+const WITHOUT_ETAG: &[&str] =
+    &["delete_captured_messages", "delete_suppression", "delete_upload", "put_import_rows"];
 
 #[derive(OpenApi)]
 #[openapi(
@@ -72,6 +80,9 @@ const WITHOUT_ETAG: &[&str] = &["delete_captured_messages", "delete_suppression"
         (name = "scripts", description = "Routing: scripts and their versions, calendars, global variables."),
         (name = "templates", description = "Texts for automatic answers."),
         (name = "broadcasts", description = "One template to many customers, with a ledger of what became of each."),
+        (name = "outcomes", description = "What can come of trying to reach a customer."),
+        (name = "lists", description = "Lists of customers, and files that they are read from and written to."),
+        (name = "customers", description = "The persons to contact."),
         (name = "suppressions", description = "Addresses that we may not send to."),
         (name = "classes", description = "What kind of contact this is."),
         (name = "skills", description = "What agents can do."),

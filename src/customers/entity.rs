@@ -91,7 +91,7 @@ pub enum CustomerStatus {
     Terminated,
 }
 
-/// What an import is written in.
+/// What separates the cells of a CSV file.
 #[derive(
     Clone,
     Copy,
@@ -109,11 +109,13 @@ pub enum CustomerStatus {
 )]
 #[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
-pub enum ImportFormat {
-    /// Comma-separated values (RFC 4180) with a header line.
-    Csv,
-    /// One JSON object on each line.
-    Ndjson,
+pub enum Delimiter {
+    /// `,`
+    Comma,
+    /// `;`, as spreadsheets write it where the comma is the decimal sign.
+    Semicolon,
+    /// A tabulator.
+    Tab,
 }
 
 /// Where an import stands.
@@ -135,6 +137,8 @@ pub enum ImportFormat {
 #[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum ImportState {
+    /// No rows came yet.
+    Waiting,
     /// Rows are being read.
     Running,
     /// The connection or the process ended; it can be resumed.
@@ -272,6 +276,8 @@ pub mod customer {
         pub termination_code: Option<String>,
         /// What it meant.
         pub termination_category: Option<OutcomeCategory>,
+        /// More about why they were given up.
+        pub termination_note: Option<String>,
         /// When they were given up.
         pub terminated_at: Option<Timestamp>,
         /// How often they were tried.
@@ -299,9 +305,10 @@ pub mod customer {
 pub mod import {
     use sea_orm::entity::prelude::*;
 
-    use super::{ImportFormat, ImportState};
+    use super::{Delimiter, ImportState};
     use crate::{
         clock::Timestamp,
+        http::rows::RowFormat,
         id::{ImportId, ListId, UserId},
     };
 
@@ -315,23 +322,33 @@ pub mod import {
         /// The list that the customers come onto.
         pub list_id: ListId,
         /// What it is written in.
-        pub format: ImportFormat,
+        pub format: RowFormat,
         /// Where it stands.
         pub state: ImportState,
         /// Why.
         pub state_reason: Option<String>,
-        /// How it is read.
-        pub settings: Json,
+        /// What separates the cells of a row.
+        pub delimiter: Delimiter,
+        /// The length of the file, where the sender says it.
+        pub size_bytes: Option<i64>,
         /// Rows that were read, good and bad.
         pub rows_read: i64,
-        /// Bytes that these rows took.
+        /// Bytes that these rows and the header take, from the beginning of the file.
         pub bytes_read: i64,
+        /// SHA-256 of these bytes in hexadecimal: a file that is sent again must begin with them.
+        pub digest: Option<String>,
         /// Customers made.
         pub created_count: i64,
         /// Customers changed.
         pub updated_count: i64,
         /// Rows that were left out.
         pub failed_count: i64,
+        /// What was wrong with them, all counted.
+        pub error_count: i64,
+        /// How often rows were sent: the fence between one reader and the next.
+        pub runs: i64,
+        /// Until when the reader is taken to be alive.
+        pub lease_until: Timestamp,
         /// Who imports.
         pub author_id: Option<UserId>,
         /// The row's ETag.

@@ -32,6 +32,17 @@ impl IfMatch {
             _ => Ok(()),
         }
     }
+
+    /// Passes when the header is absent: a resource that is not there has no version.
+    ///
+    /// # Errors
+    /// `precondition_failed`.
+    pub fn check_absent(&self) -> Result<(), Problem> {
+        match &self.0 {
+            Some(_) => Err(Problem::new(Code::PreconditionFailed, "there is no such resource yet")),
+            None => Ok(()),
+        }
+    }
 }
 
 impl FromRequest for IfMatch {

@@ -10,6 +10,7 @@ pub mod observe;
 pub mod page;
 pub mod problem;
 pub mod query;
+pub mod rows;
 
 pub use body::{Body, Patch};
 pub use caller::Caller;

@@ -37,6 +37,7 @@ macro_rules! problems {
 
 problems! {
     MalformedJson 400 "malformed_json" "The body is not valid JSON";
+    BodyBrokeOff 400 "body_broke_off" "The body ended before its end";
     InvalidParameter 400 "invalid_parameter" "A path or query parameter is not valid";
     UnknownParameter 400 "unknown_parameter" "The operation has no such query parameter";
     InvalidCursor 400 "invalid_cursor" "The cursor was not given out by this list";

@@ -6,6 +6,7 @@ pub mod check;
 pub mod classify;
 pub mod compose;
 pub mod imap;
+pub mod number;
 pub mod oauth;
 pub mod parse;
 pub mod quote;

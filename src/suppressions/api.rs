@@ -1,7 +1,7 @@
 //! Operations on suppressions.
 
 use actix_web::{HttpResponse, delete, get, post, web};
-use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, ModelTrait, Order, QueryFilter};
+use sea_orm::{ColumnTrait, EntityTrait, ModelTrait, Order, QueryFilter};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
@@ -9,17 +9,18 @@ use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::{
     AddressKeys,
-    entity::{ActiveModel, Column, Entity, Model, SuppressionReason},
+    entity::{Column, Entity, Model, SuppressionReason},
+    entry,
+    import::forget_expired,
 };
 use crate::{
     accounts::entity::Channel,
     app::App,
+    campaigns::entity::campaign,
     clock::Timestamp,
-    conversations::messages::customer_key,
     events::{self, NewEvent},
     http::{Answer, Body, Idempotency, PageQuery, Path, Problem, Query, idempotency::Start},
-    id::SuppressionId,
-    mail::address::{Address, comparable},
+    id::{CampaignId, SuppressionId},
 };
 
 /// Adds the operations.
@@ -36,9 +37,13 @@ pub fn mount(config: &mut ServiceConfig<'_>) {
 pub struct Suppression {
     /// The suppression's id.
     pub id: SuppressionId,
-    /// The address, in lower case; none when it was erased with its customer.
+    /// The address in lower case, or the number as `+` and digits; none when it was erased with its customer.
     #[schema(examples("anna@example.org"))]
     pub address: Option<String>,
+    /// What the address is for.
+    pub channel: Channel,
+    /// The campaign that it holds for; for everything when there is none.
+    pub campaign_id: Option<CampaignId>,
     /// Why. `unsubscribed` holds back marketing only.
     pub reason: SuppressionReason,
     /// More about why.
@@ -57,9 +62,15 @@ pub struct Suppression {
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({ "address": "anna@example.org", "note": "Asked by telephone on 12 March" }))]
 pub struct SuppressionCreate {
-    /// The address, in any case.
+    /// The e-mail address in any case, or the number for texts with its country code.
     #[schema(min_length = 3, max_length = 320, examples("anna@example.org"))]
     pub address: String,
+    /// What the address is for: e-mail when it has an `@`, else texts, when it is left out.
+    #[serde(default)]
+    pub channel: Option<Channel>,
+    /// The campaign that it holds for; it holds for everything when it is left out.
+    #[serde(default)]
+    pub campaign_id: Option<CampaignId>,
     /// Why.
     #[serde(default = "manual")]
     #[schema(default = "manual")]
@@ -89,10 +100,10 @@ pub struct SuppressionList {
 /// How suppressions may be ordered.
 #[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
 pub enum SuppressionSort {
-    /// By address.
+    /// By address; those that have none, because it was erased, are left out.
     #[serde(rename = "address")]
     Address,
-    /// By address, last first.
+    /// By address, last first; those that have none are left out.
     #[serde(rename = "-address")]
     AddressDescending,
 }
@@ -101,9 +112,14 @@ pub enum SuppressionSort {
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct SuppressionFilter {
-    /// Only the one of this address, in any case.
+    /// Only those of this address, in any case, or of this number.
     #[param(max_length = 320)]
     address: Option<String>,
+    /// Only those of this channel.
+    #[param(inline)]
+    channel: Option<Channel>,
+    /// Only those that hold for this campaign alone.
+    campaign_id: Option<CampaignId>,
     /// Only those for this reason.
     #[param(inline)]
     reason: Option<SuppressionReason>,
@@ -114,9 +130,9 @@ pub struct SuppressionFilter {
 
 impl Suppression {
     fn of(row: Model, now: Timestamp) -> Self {
-        let Model { id, address, reason, note, expires_at, created_at, .. } = row;
+        let Model { id, address, channel, campaign_id, reason, note, expires_at, created_at, .. } = row;
         let in_force = expires_at.is_none_or(|at| at > now);
-        Self { id, address, reason, note, expires_at, in_force, created_at }
+        Self { id, address, channel, campaign_id, reason, note, expires_at, in_force, created_at }
     }
 }
 
@@ -131,7 +147,13 @@ pub async fn list_suppressions(
 ) -> Result<HttpResponse, Problem> {
     let mut select = Entity::find();
     if let Some(address) = &filter.0.address {
-        select = select.filter(Column::AddressKey.eq(AddressKeys::of(&app).key(address)));
+        select = select.filter(Column::AddressKey.eq(AddressKeys::of(&app).key(&entry::asked(address))));
+    }
+    if let Some(channel) = filter.0.channel {
+        select = select.filter(Column::Channel.eq(channel));
+    }
+    if let Some(campaign) = filter.0.campaign_id {
+        select = select.filter(Column::CampaignId.eq(campaign));
     }
     if let Some(reason) = filter.0.reason {
         select = select.filter(Column::Reason.eq(reason));
@@ -140,6 +162,9 @@ pub async fn list_suppressions(
         SuppressionSort::Address => (Column::Address, Order::Asc),
         SuppressionSort::AddressDescending => (Column::Address, Order::Desc),
     });
+    if sort.is_some() {
+        select = select.filter(Column::Address.is_not_null());
+    }
     let now = app.clock.now();
     let found = page.0.fetch(app.db.read(), select, Column::Id, sort).await?;
     let found = found.map(|row| Suppression::of(row, now));
@@ -164,42 +189,21 @@ pub async fn create_suppression(
         Start::Run(work) => work,
     };
     let wanted = body.0;
-    check(&wanted, now)?;
-    let (address, address_key) = (customer_key(&wanted.address), AddressKeys::of(&app).key(&wanted.address));
+    if let Some(id) = wanted.campaign_id
+        && campaign::Entity::find_by_id(id).one(&*work.tx).await?.is_none()
+    {
+        return Err(Problem::unknown_reference("/campaign_id", "campaign"));
+    }
+    let keys = AddressKeys::of(&app);
+    let row = entry::row(wanted, &keys, now).map_err(Problem::validation)?;
     // One that is over stands in nobody's way.
-    Entity::delete_many()
-        .filter(Column::AddressKey.eq(&address_key))
-        .filter(Column::CampaignId.is_null())
-        .filter(Column::ExpiresAt.lte(now))
-        .exec(&*work.tx)
-        .await?;
-    let row = ActiveModel {
-        id: Set(SuppressionId::new(now)),
-        address_key: Set(address_key),
-        address: Set(Some(address)),
-        channel: Set(Channel::Email),
-        campaign_id: Set(None),
-        reason: Set(wanted.reason),
-        note: Set(wanted.note),
-        expires_at: Set(wanted.expires_at),
-        created_at: Set(now),
-    };
+    forget_expired(&work.tx, now, row.address_key.clone().take().into_iter().collect()).await?;
     let row = Entity::insert(row).exec_with_returning(&*work.tx).await?;
-    let event = NewEvent::new("suppression.created", row.id.uuid(), &json!({ "reason": row.reason }));
+    let event = NewEvent::new("suppression.created", row.id.uuid(), &json!({ "reason": row.reason }))
+        .for_supervisors();
     events::append(&work.tx, now, vec![event]).await?;
     let shown = Suppression::of(row, now);
     work.commit(Answer::created(format!("/v1/suppressions/{}", shown.id), &shown)?).await
-}
-
-/// Rules that the schema cannot say.
-fn check(wanted: &SuppressionCreate, now: Timestamp) -> Result<(), Problem> {
-    if let Err(error) = Address::parse(comparable(&wanted.address).trim()) {
-        return Err(Problem::invalid("/address", "invalid_address", error.to_string()));
-    }
-    if wanted.expires_at.is_some_and(|at| at <= now) {
-        return Err(Problem::invalid("/expires_at", "past", "it would be over already"));
-    }
-    Ok(())
 }
 
 /// Read one suppression.
@@ -225,7 +229,7 @@ pub async fn delete_suppression(
     let (now, tx) = (app.clock.now(), app.db.begin().await?);
     let row = Entity::find_by_id(*id).one(&*tx).await?;
     row.ok_or_else(|| Problem::not_found("suppression"))?.delete(&*tx).await?;
-    let event = NewEvent::new("suppression.deleted", id.uuid(), &json!({}));
+    let event = NewEvent::new("suppression.deleted", id.uuid(), &json!({})).for_supervisors();
     events::append(&tx, now, vec![event]).await?;
     tx.commit().await?;
     Ok(HttpResponse::NoContent().finish())

@@ -4,6 +4,10 @@
 
 pub mod api;
 pub mod entity;
+mod entry;
+pub mod erase;
+pub mod export;
+pub mod import;
 
 use std::collections::HashMap;
 
@@ -13,6 +17,11 @@ use sha2::Sha256;
 
 use crate::{app::App, clock::Timestamp, conversations::messages::customer_key, db::among, id::CampaignId};
 use entity::{Column, Entity, SuppressionReason};
+
+/// Adds the operations of the feature. `export` goes before ids.
+pub fn mount(config: &mut utoipa_actix_web::service_config::ServiceConfig<'_>) {
+    config.configure(export::mount).configure(import::mount).configure(api::mount);
+}
 
 /// Bytes kept of an address's HMAC: 128 bits.
 const KEY_BYTES: usize = 16;
