@@ -35,7 +35,8 @@ use crate::{
         observe::observe,
         problem::{Code, Problem},
     },
-    inbound, outgoing, queues, sandbox, scripts, sends, service, suppressions, telemetry, templates, work,
+    inbound, outgoing, queues, sandbox, scripts, sends, service, suppressions, telemetry, templates,
+    unsubscribes, work,
 };
 
 /// How long an idle connection is kept: longer than proxies and load balancers keep theirs (a minute, mostly), so that none of
@@ -45,7 +46,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// Adds every operation of every feature, behind the guard's second lock.
 fn mount(config: &mut ServiceConfig<'_>) {
     config.service(scope::scope("").wrap(from_fn(only_admitted)).configure(|all: &mut ServiceConfig<'_>| {
-        all.configure(service::api::mount_root).service(scope::scope("/v1").configure(mount_v1));
+        all.configure(service::api::mount_root)
+            .configure(unsubscribes::api::mount)
+            .service(scope::scope("/v1").configure(mount_v1));
     }));
 }
 

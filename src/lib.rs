@@ -19,6 +19,7 @@ pub mod customers;
 pub mod db;
 pub mod delivery;
 pub mod events;
+pub mod feedback;
 pub mod housekeeping;
 pub mod http;
 pub mod id;
@@ -41,6 +42,7 @@ pub mod suppressions;
 pub mod telemetry;
 pub mod templates;
 pub mod together;
+pub mod unsubscribes;
 pub mod work;
 pub mod workers;
 
@@ -60,6 +62,7 @@ pub const FEATURE_EDGES: &[(&str, &[&str])] = &[
             "delivery",
             "outgoing",
             "scripts",
+            "sends",
             "suppressions",
             "templates",
         ],
@@ -71,7 +74,8 @@ pub const FEATURE_EDGES: &[(&str, &[&str])] = &[
     ("customers", &["accounts", "campaigns", "suppressions"]),
     ("delivery", &["broadcasts", "conversations", "customers", "outgoing", "suppressions"]),
     ("events", &[]),
-    ("inbound", &["accounts", "conversations", "work"]),
+    ("feedback", &["broadcasts", "conversations", "delivery", "suppressions"]),
+    ("inbound", &["accounts", "broadcasts", "conversations", "feedback", "work"]),
     ("outgoing", &["accounts"]),
     ("queues", &["agents", "scripts", "work"]),
     ("receipts", &["accounts", "conversations", "templates"]),
@@ -79,5 +83,6 @@ pub const FEATURE_EDGES: &[(&str, &[&str])] = &[
     ("sends", &["accounts", "campaigns", "conversations", "customers", "suppressions", "templates"]),
     ("suppressions", &["accounts", "campaigns", "conversations"]),
     ("templates", &["customers", "scripts"]),
+    ("unsubscribes", &["broadcasts", "conversations", "suppressions"]),
     ("work", &["accounts", "agents", "classes", "conversations", "queues", "receipts", "scripts"]),
 ];

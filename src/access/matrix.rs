@@ -169,6 +169,10 @@ pub const MATRIX: &[(&str, Access)] = &[
     ("create_message", Roles(SUPERVISOR, "messages:send")),
     ("cancel_message", Roles(STAFF, "messages:send")),
     ("retry_message", Roles(STAFF, "messages:send")),
+    // the link in a mail
+    ("show_unsubscribe", Public),
+    ("unsubscribe", Public),
+    // broadcasts
     ("list_broadcasts", Roles(SUPERVISOR, "broadcasts:read")),
     ("get_broadcast", Roles(SUPERVISOR, "broadcasts:read")),
     ("list_broadcast_recipients", Roles(SUPERVISOR, "broadcasts:read")),

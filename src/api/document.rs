@@ -83,6 +83,7 @@ const WITHOUT_ETAG: &[&str] =
         (name = "outcomes", description = "What can come of trying to reach a customer."),
         (name = "lists", description = "Lists of customers, and files that they are read from and written to."),
         (name = "customers", description = "The persons to contact."),
+        (name = "unsubscribe", description = "The link in a mail, for its recipient."),
         (name = "suppressions", description = "Addresses that we may not send to."),
         (name = "classes", description = "What kind of contact this is."),
         (name = "skills", description = "What agents can do."),

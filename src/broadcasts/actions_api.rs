@@ -62,7 +62,7 @@ pub async fn start_broadcast(
     let (now, tx) = (app.clock.now(), app.db.begin().await?);
     let row = find(&*tx, *id).await?;
     fits(&row, BroadcastAction::Start)?;
-    let obstacles = settings::obstacles(&*tx, &row).await?;
+    let obstacles = settings::obstacles(&app, &*tx, &row).await?;
     if !obstacles.is_empty() {
         return Err(Problem::validation(obstacles));
     }

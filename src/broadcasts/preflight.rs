@@ -77,15 +77,16 @@ pub(super) async fn look(app: &App, row: &broadcast::Model) -> Result<BroadcastP
             }
         }
     }
-    let obstacles = obstacles(db, row).await?;
+    let obstacles = obstacles(app, db, row).await?;
     Ok(BroadcastPreflight { found, recipients: seen.len() as u64, excluded, complete, obstacles })
 }
 
 async fn obstacles(
+    app: &App,
     db: &impl ConnectionTrait,
     row: &broadcast::Model,
 ) -> Result<Vec<BroadcastObstacle>, Problem> {
-    let found = settings::obstacles(db, row).await?;
+    let found = settings::obstacles(app, db, row).await?;
     let shown = |error: crate::http::problem::FieldError| BroadcastObstacle {
         pointer: error.pointer,
         code: error.code,

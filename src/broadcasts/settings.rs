@@ -5,11 +5,13 @@ use sea_orm::{ConnectionTrait, DbErr, EntityTrait};
 use super::{api::BroadcastCreate, entity::broadcast, gather::compile};
 use crate::{
     accounts::entity::{AccountState, Channel, account},
+    app::App,
     campaigns::entity::{CampaignState, campaign},
     customers::entity::customer_list,
     http::{Problem, problem::FieldError},
-    id::{AccountId, BroadcastId, CampaignId},
+    id::{AccountId, BroadcastId, CampaignId, MessageId},
     scripts::entity::calendar,
+    suppressions::link::Links,
     templates::entity::{
         self as template, TemplateCategory, TemplateChannel, TemplatePurpose, TemplateState,
     },
@@ -99,6 +101,7 @@ fn check_alone(wanted: &BroadcastCreate) -> Result<(), Problem> {
 /// # Errors
 /// Whatever the database says.
 pub(super) async fn obstacles(
+    app: &App,
     db: &impl ConnectionTrait,
     row: &broadcast::Model,
 ) -> Result<Vec<FieldError>, DbErr> {
@@ -122,6 +125,12 @@ pub(super) async fn obstacles(
     match account::Entity::find_by_id(row.account_id).one(db).await? {
         Some(account) if in_use.contains(&account.state) => {}
         _ => wrong("/account_id", "wrong_state", "the account is not in use: activate it first"),
+    }
+    if row.marketing
+        && let Err(error) = Links::of(app).fields(MessageId(row.id.uuid()))
+    {
+        let detail = format!("{error}: http.public_url must be an https address");
+        wrong("/template_id", "no_unsubscribe_link", &detail);
     }
     if let Some(id) = row.campaign_id {
         let campaign = campaign::Entity::find_by_id(id).one(db).await?;

@@ -1,10 +1,13 @@
 //! A recipient's row becomes a message in a conversation, once somebody has a use for it: an answer that belongs to it, or
 //! a capturing server's list.
 
-use sea_orm::{ActiveModelTrait, DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel};
+use sea_orm::{
+    ActiveModelTrait, DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel, QueryFilter, SqlErr,
+};
 
-use super::{entity::recipient, print::Printer};
+use super::{entity::recipient, print::Printer, settings::find};
 use crate::{
+    app::App,
     clock::Timestamp,
     conversations::{
         begin,
@@ -12,9 +15,60 @@ use crate::{
         outbound::{self, Filed, Sent},
         recipient::Recipient,
     },
+    customers::entity::customer,
+    db::among,
     events,
-    id::ConversationId,
+    id::{ConversationId, MessageId},
+    raw::RawError,
 };
+
+/// Files the messages of broadcasts that somebody answers to: those of the named conversations that are not there yet.
+///
+/// # Errors
+/// Whatever the database or the object store says.
+pub async fn file_answered(app: &App, named: Vec<ConversationId>) -> Result<(), AnswerError> {
+    if named.is_empty() {
+        return Ok(());
+    }
+    let ids = named.iter().map(|id| MessageId(id.uuid()));
+    let rows = recipient::Entity::find().filter(among(recipient::Column::Id, ids)).all(app.db.read()).await?;
+    for row in rows {
+        let known =
+            conversation::Entity::find_by_id(ConversationId(row.id.uuid())).one(app.db.read()).await?;
+        if known.is_some() {
+            continue;
+        }
+        let printer = Printer::of(app, &find(app.db.read(), row.broadcast_id).await?).await;
+        let customer = customer::Entity::find_by_id(row.customer_id).one(app.db.read()).await?;
+        let Some((printer, customer)) = printer.ok().zip(customer) else { continue };
+        let filed = match printer.print(&row, &customer) {
+            Ok(printed) => printer.filed(app, &row, &printed).await?,
+            Err(reason) => {
+                tracing::warn!(message = %row.id, reason, "a message that is answered cannot be written again");
+                continue;
+            }
+        };
+        let (now, tx) = (app.clock.now(), app.db.begin().await?);
+        match file(&tx, now, &printer, &row, filed).await {
+            Ok(_) => tx.commit().await?,
+            // Another answer to it came at the same moment.
+            Err(error) if matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_))) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Why an answered message could not be filed.
+#[derive(Debug, thiserror::Error)]
+pub enum AnswerError {
+    /// The database failed.
+    #[error(transparent)]
+    Db(#[from] DbErr),
+    /// The raw bytes could not be stored.
+    #[error(transparent)]
+    Raw(#[from] RawError),
+}
 
 /// Files the recipient's message and begins its conversation, unless that was done before; false then.
 ///

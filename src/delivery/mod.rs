@@ -14,6 +14,7 @@ mod connections;
 pub mod enqueue;
 pub mod entity;
 mod recover;
+mod report;
 pub mod retry;
 pub mod rules;
 pub mod send;
@@ -22,3 +23,4 @@ mod timeline;
 
 pub use connections::Connections;
 pub use enqueue::{Outbound, enqueue};
+pub use report::note_report;

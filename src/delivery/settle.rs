@@ -175,6 +175,9 @@ pub(super) async fn message_event(
         MessageState::Expired => "message.expired",
         MessageState::Cancelled => "message.cancelled",
         MessageState::Suppressed => "message.suppressed",
+        MessageState::Delivered => "message.delivered",
+        MessageState::Bounced => "message.bounced",
+        MessageState::Complained => "message.complained",
         _ => return Ok(None),
     };
     let to_conversation = message::Entity::belongs_to(conversation::Entity)

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     accounts::entity::account,
+    broadcasts::thread::AnswerError,
     clock::Timestamp,
     conversations::entity::MessageState,
     http::{Code, Problem},
@@ -133,6 +134,9 @@ pub enum AcceptError {
     /// The raw bytes could not be stored.
     #[error(transparent)]
     Raw(#[from] RawError),
+    /// What somebody answers to could not be found.
+    #[error("a broadcast: {0}")]
+    Broadcast(#[from] AnswerError),
     /// The process stops.
     #[error("parsing was interrupted: {0}")]
     Interrupted(#[from] JoinError),

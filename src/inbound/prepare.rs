@@ -15,8 +15,10 @@ use super::{
 use crate::{
     accounts::entity::account,
     app::App,
+    broadcasts,
     clock::Timestamp,
     conversations::entity::{Classification, Direction, MessageKind, MessageState, message, raw_message},
+    feedback::Heard,
     id::{ConversationId, MessageId},
     instance::instance_id,
     mail::{
@@ -47,6 +49,8 @@ pub(super) struct Prepared {
     pub sha256: Option<Vec<u8>>,
     /// What it answers.
     pub links: Links,
+    /// The report that it is, about a message of ours.
+    pub heard: Option<Heard>,
 }
 
 /// What all messages of a batch share.
@@ -85,7 +89,12 @@ pub(super) async fn prepare(
         }
         Ok::<_, AcceptError>(prepared)
     });
-    stored.buffered(PARALLEL_PUTS).try_collect().await
+    let prepared: Vec<Prepared> = stored.buffered(PARALLEL_PUTS).try_collect().await?;
+    // A report about a broadcast is nobody's work, and needs no conversation.
+    let answers = prepared.iter().filter(|one| one.heard.is_none());
+    let named = answers.flat_map(|one| one.links.conversations.iter().copied()).collect();
+    broadcasts::thread::file_answered(app, named).await?;
+    Ok(prepared)
 }
 
 /// Splits the batch over the cores; a message never waits for a slow one of another share.
@@ -120,15 +129,30 @@ fn read(shared: &Shared, id: MessageId, incoming: Incoming) -> Read {
                 Err(error) => shared.unparsed(id, &error, &raw),
             };
             message.size_bytes = size;
-            (Prepared { source, message, raw: None, sha256, links }, raw)
+            let heard = heard(shared, &message, &raw);
+            (Prepared { source, message, raw: None, sha256, links, heard }, raw)
         }
         Content::Oversize { size_bytes, header } => {
             let header = header.unwrap_or_default();
             let (mut message, links) = shared.oversize(id, size_bytes, &header);
             message.size_bytes = size_bytes;
-            (Prepared { source, message, raw: None, sha256: None, links }, header)
+            (Prepared { source, message, raw: None, sha256: None, links, heard: None }, header)
         }
     }
+}
+
+/// The report about a message of ours that this one is; people's mail is not looked at for it.
+fn heard(shared: &Shared, message: &message::Model, raw: &[u8]) -> Option<Heard> {
+    let system = |address: &str| {
+        let local = address.split('@').next().unwrap_or_default();
+        local.eq_ignore_ascii_case("mailer-daemon") || local.eq_ignore_ascii_case("postmaster")
+    };
+    let may = match message.classification {
+        Classification::Bounce | Classification::Complaint => true,
+        Classification::Loop => false,
+        _ => message.auto_submitted.is_some() || message.from_address.as_deref().is_none_or(system),
+    };
+    may.then(|| Heard::of(raw, &shared.signer)).flatten()
 }
 
 impl Shared {

@@ -26,7 +26,8 @@ use crate::{
         messages::customer_key,
     },
     events::{self, NewEvent},
-    id::{ConversationId, new_uuid},
+    feedback::{self, Heard},
+    id::{ConversationId, MessageId, new_uuid},
     work::arrive::{Arrival, arrive},
 };
 
@@ -72,7 +73,9 @@ pub(super) async fn store(
     source::rekey(tx, account.id, marks.rekeyed).await?;
     let fresh = fresh(tx, account, batch).await?;
     let threads = Threads::load(tx, account.id, fresh.iter().map(|one| &one.links)).await?;
-    let placed = place(now, account, &fresh, threads);
+    let heard: Vec<&Heard> = fresh.iter().filter_map(|one| one.heard.as_ref()).collect();
+    let noted = feedback::note(app, tx, now, &heard).await?;
+    let placed = place(now, account, &fresh, threads, &noted);
     let stored = placed.messages.iter().map(|message| Stored {
         message_id: message.id,
         conversation_id: message.conversation_id,
@@ -108,7 +111,13 @@ async fn fresh<'a>(
 }
 
 /// Gives every message its conversation, in the order of arrival.
-fn place(now: Timestamp, account: &Arc<account::Model>, fresh: &[&Prepared], mut threads: Threads) -> Placed {
+fn place(
+    now: Timestamp,
+    account: &Arc<account::Model>,
+    fresh: &[&Prepared],
+    mut threads: Threads,
+    noted: &HashSet<MessageId>,
+) -> Placed {
     let (mut arrivals, mut messages, mut began) = (Vec::new(), Vec::with_capacity(fresh.len()), Vec::new());
     let mut touched: Vec<ConversationId> = Vec::new();
     let mut seen = HashSet::new();
@@ -116,7 +125,10 @@ fn place(now: Timestamp, account: &Arc<account::Model>, fresh: &[&Prepared], mut
         let mut message = one.message.clone();
         let found = threads.find(&one.links);
         let id = found.unwrap_or_else(|| ConversationId::new(now));
-        let conversation = threads.known.entry(id).or_insert_with(|| begin(id, now, account, &message));
+        // What a machine of ours sent and what a report said of it is noted already.
+        let noted = one.heard.as_ref().is_some_and(|heard| noted.contains(&heard.about));
+        let conversation =
+            threads.known.entry(id).or_insert_with(|| begin(id, now, account, &message, noted));
         if seen.insert(id) {
             match found {
                 Some(_) => {
@@ -126,7 +138,7 @@ fn place(now: Timestamp, account: &Arc<account::Model>, fresh: &[&Prepared], mut
                 None => began.push(id),
             }
         }
-        let arrives = arrives(message.classification, found.is_some());
+        let arrives = !noted && arrives(message.classification, found.is_some());
         message.conversation_id = id;
         join(conversation, &message, arrives, now);
         if arrives {
@@ -160,8 +172,9 @@ fn begin(
     now: Timestamp,
     account: &account::Model,
     first: &message::Model,
+    noted: bool,
 ) -> conversation::Model {
-    let looped = first.classification == Classification::Loop;
+    let looped = noted || first.classification == Classification::Loop;
     conversation::Model {
         id,
         account_id: account.id,

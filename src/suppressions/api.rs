@@ -18,6 +18,7 @@ use crate::{
     app::App,
     campaigns::entity::campaign,
     clock::Timestamp,
+    db::Gate,
     events::{self, NewEvent},
     http::{Answer, Body, Idempotency, PageQuery, Path, Problem, Query, idempotency::Start},
     id::{CampaignId, SuppressionId},
@@ -196,6 +197,8 @@ pub async fn create_suppression(
     }
     let keys = AddressKeys::of(&app);
     let row = entry::row(wanted, &keys, now).map_err(Problem::validation)?;
+    // When this is answered, no send to the address begins any more.
+    Gate::Sends.shut(&work.tx).await?;
     // One that is over stands in nobody's way.
     forget_expired(&work.tx, now, row.address_key.clone().take().into_iter().collect()).await?;
     let row = Entity::insert(row).exec_with_returning(&*work.tx).await?;

@@ -8,7 +8,7 @@ use crate::{
     id::{CampaignId, SuppressionId},
 };
 
-/// Why an address may not be written to.
+/// Why an address may not be written to; what weighs most comes first.
 #[derive(
     Clone,
     Copy,
@@ -31,10 +31,10 @@ pub enum SuppressionReason {
     Bounced,
     /// Its owner reported our mail as spam.
     Complained,
-    /// Its owner wants no marketing; other mail may go there.
-    Unsubscribed,
     /// Somebody here decided so.
     Manual,
+    /// Its owner wants no marketing; other mail may go there.
+    Unsubscribed,
 }
 
 impl SuppressionReason {

@@ -3,11 +3,13 @@
 //! An agent's answer to somebody who wrote to us is never held back: only sends that we begin are.
 
 pub mod api;
+pub mod bar;
 pub mod entity;
 mod entry;
 pub mod erase;
 pub mod export;
 pub mod import;
+pub mod link;
 
 use std::collections::HashMap;
 

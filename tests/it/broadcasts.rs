@@ -13,7 +13,7 @@ use sea_orm::{ActiveModelTrait, ActiveValue::Set, EntityTrait};
 use serde_json::{Value, json};
 
 use crate::{
-    inbound::account,
+    inbound::{account, push, push_mail},
     on_both,
     support::{
         Client, TestApp,
@@ -367,4 +367,127 @@ on_both! {
         let message = admin.get(&format!("/v1/messages/{}", captured["items"][0]["message_id"].as_str().unwrap())).await.ok();
         assert_eq!((&message["kind"], &message["state"]), (&json!("broadcast"), &json!("sent")));
     }
+
+    async fn an_answer_to_a_broadcast_is_work_in_a_conversation_that_begins_with_it(app) {
+        let (admin, sink) = (app.admin().await, SmtpSink::start(Behaviour::default()).await);
+        use_sink(&admin, &sink).await;
+        let list = list(&app.app, "Autumn", None).await;
+        store(&app.app, (0..3).map(|number| person(&app.app, list, number)).collect()).await;
+        let id = draft(&app, &admin, list, json!({})).await;
+        act(&admin, &id, "start").await;
+        let shown = finish(&app, &admin, &id).await;
+        assert_eq!(admin.get("/v1/conversations").await.ok()["items"], json!([]), "nobody answered yet");
+        let account = shown["account_id"].as_str().unwrap().parse().unwrap();
+        let mail = sink.received().into_iter().find(|mail| mail.to == ["c1@example.org"]).unwrap();
+        let sent = parse(&mail.raw, &Limits::default()).unwrap().message_id.unwrap();
+        let conversation = push_mail(&admin, account, &format!("In-Reply-To: <{sent}>")).await;
+        let again = push_mail(&admin, account, &format!("References: <{sent}>\r\nX-Second: yes")).await;
+        assert_eq!(conversation, again);
+        let read = admin.get(&format!("/v1/conversations/{conversation}")).await.ok();
+        assert_eq!((&read["customer_address"], &read["message_count"]), (&json!("c1@example.org"), &json!(3)));
+        let messages = admin.get(&format!("/v1/conversations/{conversation}/messages")).await.ok();
+        let first = &messages["items"][0];
+        assert_eq!((&first["kind"], &first["state"], &first["message_id_header"]), (&json!("broadcast"), &json!("sent"), &json!(sent)));
+        assert!(first["text"].as_str().unwrap().starts_with("Dear Customer 1, your number is 1."), "{first}");
+        let steps = crate::support::outbound::timeline(&admin, first["id"].as_str().unwrap().parse().unwrap()).await;
+        assert_eq!(steps, ["sent"]);
+        let work = admin.get(&format!("/v1/work-items?conversation_id={conversation}")).await.ok();
+        assert_eq!(work["items"].as_array().unwrap().len(), 1);
+    }
+
+    async fn marketing_offers_one_click_and_from_its_answer_on_nothing_goes_out(app) {
+        let (admin, sink) = (app.admin().await, SmtpSink::start(Behaviour::default()).await);
+        use_sink(&admin, &sink).await;
+        let list = list(&app.app, "Autumn", None).await;
+        store(&app.app, (0..3).map(|number| person(&app.app, list, number)).collect()).await;
+        let body = json!({
+            "name": "Advert", "purpose": "general", "category": "marketing", "subject": "An offer",
+            "text": "Buy. No more: {{ unsubscribe_url }}"
+        });
+        let template = admin.post("/v1/templates", body).await.ok()["id"].clone();
+        admin.post(&format!("/v1/templates/{}/publish", template.as_str().unwrap()), json!({})).await.ok();
+        let id = draft(&app, &admin, list, json!({ "template_id": template })).await;
+        act(&admin, &id, "start").await;
+        finish(&app, &admin, &id).await;
+        let mail = sink.received().into_iter().find(|mail| mail.to == ["c1@example.org"]).unwrap();
+        let read = parse(&mail.raw, &Limits::default()).unwrap();
+        let link = read.headers["list-unsubscribe"][0].trim_matches(['<', '>']).to_owned();
+        assert_eq!(read.headers["list-unsubscribe-post"], ["List-Unsubscribe=One-Click"]);
+        assert!(read.text.unwrap().contains(&link));
+        let path = &link[link.find("/u/").unwrap()..];
+        let anonymous = app.anonymous();
+        let page = anonymous.get(path).await;
+        assert_eq!((page.status, page.header("content-type")), (200, "text/html; charset=utf-8"));
+        assert_eq!(admin.get("/v1/suppressions").await.ok()["items"], json!([]), "reading changes nothing");
+        let click = || anonymous.request(reqwest::Method::POST, path)
+            .header("content-type", "application/x-www-form-urlencoded").body("List-Unsubscribe=One-Click");
+        for _ in 0..2 {
+            assert_eq!(anonymous.send(click()).await.status, 200);
+        }
+        let barred = admin.get("/v1/suppressions").await.ok();
+        assert_eq!((&barred["items"][0]["address"], &barred["items"][0]["reason"]), (&json!("c1@example.org"), &json!("unsubscribed")));
+        assert_eq!(barred["items"].as_array().unwrap().len(), 1);
+        anonymous.get(&format!("/u/{}", "a".repeat(52))).await.problem(404, "not_found");
+
+        let body = json!({ "name": "Second", "target": { "list_id": list }, "template_id": template, "account_id": show(&admin, &id).await["account_id"] });
+        let second = admin.post("/v1/broadcasts", body).await.ok()["id"].as_str().unwrap().to_owned();
+        act(&admin, &second, "start").await;
+        let shown = finish(&app, &admin, &second).await;
+        assert_eq!((&shown["counts"]["sent"], &shown["excluded"]), (&json!(2), &json!({ "suppressed": 1 })));
+        assert_eq!(sink.received().iter().filter(|mail| mail.to == ["c1@example.org"]).count(), 1);
+    }
+
+    async fn a_hard_bounce_and_a_complaint_are_noted_bar_the_address_and_are_nobodys_work(app) {
+        let (admin, sink) = (app.admin().await, SmtpSink::start(Behaviour::default()).await);
+        use_sink(&admin, &sink).await;
+        let list = list(&app.app, "Autumn", None).await;
+        store(&app.app, (0..4).map(|number| person(&app.app, list, number)).collect()).await;
+        let id = draft(&app, &admin, list, json!({})).await;
+        act(&admin, &id, "start").await;
+        let shown = finish(&app, &admin, &id).await;
+        let account = shown["account_id"].as_str().unwrap().parse().unwrap();
+        let sent = |address: &str| {
+            let mail = sink.received().into_iter().find(|mail| mail.to == [address]).unwrap();
+            parse(&mail.raw, &Limits::default()).unwrap().message_id.unwrap()
+        };
+        for (address, status) in [("c0@example.org", "5.1.1"), ("c1@example.org", "5.2.2")] {
+            push(&admin, account, bounce(address, status, &sent(address))).await.ok();
+        }
+        push(&admin, account, complaint("c2@example.org", &sent("c2@example.org"))).await.ok();
+        // Anybody can write a report; ours carries our token.
+        push(&admin, account, bounce("c3@example.org", "5.1.1", "made-up@example.org")).await.ok();
+        let ledger = ledger(&admin, &id).await;
+        let of = |address: &str| ledger.iter().find(|row| row["address"] == address).unwrap()["state"].clone();
+        assert_eq!([of("c0@example.org"), of("c1@example.org"), of("c2@example.org"), of("c3@example.org")], ["bounced", "bounced", "complained", "sent"]);
+        assert!(ledger.iter().any(|row| row["reason"].as_str().unwrap().contains("no such user")), "{ledger:?}");
+        let barred = admin.get("/v1/suppressions").await.ok();
+        let barred: Vec<_> = barred["items"].as_array().unwrap().iter().map(|row| (row["address"].clone(), row["reason"].clone())).collect();
+        assert_eq!(barred, [(json!("c0@example.org"), json!("bounced")), (json!("c2@example.org"), json!("complained"))]);
+        let work = admin.get("/v1/work-items").await.ok();
+        assert_eq!(work["items"].as_array().unwrap().len(), 1, "only the report that is not about our mail");
+    }
+}
+
+fn bounce(address: &str, status: &str, message_id: &str) -> String {
+    format!(
+        "From: MAILER-DAEMON@mx.example.org\r\nTo: offers@example.com\r\nSubject: Undelivered Mail Returned to Sender\r\n\
+         Auto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\n\
+         Content-Type: multipart/report; report-type=delivery-status; boundary=\"b\"\r\n\r\n\
+         --b\r\nContent-Type: text/plain\r\n\r\nI am sorry.\r\n\
+         --b\r\nContent-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; mx.example.org\r\n\r\n\
+         Final-Recipient: rfc822; {address}\r\nAction: failed\r\nStatus: {status}\r\n\
+         Diagnostic-Code: smtp; 550 {status} no such user\r\n\r\n\
+         --b\r\nContent-Type: text/rfc822-headers\r\n\r\nMessage-ID: <{message_id}>\r\nTo: {address}\r\n\r\n--b--\r\n"
+    )
+}
+
+fn complaint(address: &str, message_id: &str) -> String {
+    format!(
+        "From: abuse@isp.example\r\nTo: offers@example.com\r\nSubject: complaint\r\nMIME-Version: 1.0\r\n\
+         Content-Type: multipart/report; report-type=feedback-report; boundary=\"b\"\r\n\r\n\
+         --b\r\nContent-Type: text/plain\r\n\r\nThis is a complaint.\r\n\
+         --b\r\nContent-Type: message/feedback-report\r\n\r\nFeedback-Type: abuse\r\nUser-Agent: test/1\r\nVersion: 1\r\n\
+         Original-Rcpt-To: {address}\r\n\r\n\
+         --b\r\nContent-Type: message/rfc822\r\n\r\nMessage-ID: <{message_id}>\r\nSubject: x\r\n\r\nx\r\n--b--\r\n"
+    )
 }

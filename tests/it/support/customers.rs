@@ -52,6 +52,7 @@ pub fn person(app: &App, list_id: ListId, number: usize) -> customer::Model {
         termination_code: None,
         termination_category: None,
         terminated_at: None,
+        termination_note: None,
         attempt_count: 0,
         last_attempt_at: None,
         erased_at: None,

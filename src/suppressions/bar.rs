@@ -1,0 +1,80 @@
+//! Bars an address because of what its owner or its server told us.
+
+use sea_orm::{
+    ActiveValue::Set,
+    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter,
+    sea_query::{Expr, OnConflict},
+};
+use serde_json::json;
+
+use super::{
+    AddressKeys,
+    entity::{ActiveModel, Column, Entity, SuppressionReason},
+    entry::channel_of,
+};
+use crate::{
+    app::App,
+    clock::Timestamp,
+    conversations::messages::customer_key,
+    db::Gate,
+    events::{self, NewEvent},
+    id::SuppressionId,
+};
+
+/// Bars an address for everything that the reason holds back; one that is barred already stays so, for the weightier
+/// reason. When the transaction commits, no send to it begins any more.
+///
+/// # Errors
+/// Whatever the database says.
+pub async fn bar(
+    app: &App,
+    tx: &DatabaseTransaction,
+    now: Timestamp,
+    address: &str,
+    reason: SuppressionReason,
+    note: &str,
+) -> Result<(), DbErr> {
+    Gate::Sends.shut(tx).await?;
+    let address = customer_key(address);
+    let key = AddressKeys::of(app).key(&address);
+    let everywhere =
+        || Entity::find().filter(Column::AddressKey.eq(&key)).filter(Column::CampaignId.is_null());
+    let known = everywhere().one(tx).await?;
+    let in_force = known.as_ref().filter(|row| row.expires_at.is_none_or(|at| at > now));
+    if in_force.is_some_and(|row| row.reason <= reason) {
+        return Ok(());
+    }
+    let note = Some(note.chars().take(500).collect::<String>());
+    let id = match known {
+        Some(row) => {
+            Entity::update_many()
+                .col_expr(Column::Reason, Expr::value(reason))
+                .col_expr(Column::Note, Expr::value(note))
+                .col_expr(Column::ExpiresAt, Expr::value(None::<Timestamp>))
+                .filter(Column::Id.eq(row.id))
+                .exec(tx)
+                .await?;
+            row.id
+        }
+        None => {
+            let id = SuppressionId::new(now);
+            let row = ActiveModel {
+                id: Set(id),
+                address_key: Set(key),
+                channel: Set(channel_of(&address)),
+                address: Set(Some(address)),
+                campaign_id: Set(None),
+                reason: Set(reason),
+                note: Set(note),
+                expires_at: Set(None),
+                created_at: Set(now),
+            };
+            // Another replica may have heard the same.
+            let once = OnConflict::new().do_nothing().to_owned();
+            Entity::insert(row).on_conflict(once).exec_without_returning(tx).await?;
+            id
+        }
+    };
+    let event = NewEvent::new("suppression.created", id.uuid(), &json!({ "reason": reason }));
+    events::append(tx, now, vec![event.for_supervisors()]).await
+}
