@@ -104,7 +104,7 @@ on_both! {
         let office = Office::open(&app).await;
         let path = path_of(&office.customer("1", json!({ "email": "anna@example.org" })).await);
         office.supervisor.post(&format!("{path}/erase"), json!({})).await.ok();
-        let file = super::import::File::new(&office, "text/csv").await;
+        let file = super::super::import::File::new(&office, "text/csv").await;
         file.send(&office, "ref,email\n1,ANNA@example.org\n").await.ok();
         let back = office.supervisor.get("/v1/customers?email=anna@example.org").await.ok();
         assert_eq!(back["items"][0]["ref"], "1");
