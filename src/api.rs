@@ -27,7 +27,7 @@ use crate::{
     },
     accounts, agents, answers,
     app::App,
-    classes, conversations, delivery, events,
+    attempts, campaigns, classes, conversations, delivery, events,
     http::{
         body::BodyLimit,
         contract::Contract,
@@ -63,6 +63,8 @@ fn mount_v1(v1: &mut ServiceConfig<'_>) {
         .configure(templates::api::mount)
         .configure(outgoing::api::mount)
         .configure(sends::api::mount)
+        .configure(campaigns::api::mount)
+        .configure(attempts::api::mount)
         .configure(suppressions::api::mount)
         .configure(delivery::api::mount)
         .configure(conversations::notes::mount)

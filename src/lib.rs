@@ -9,6 +9,7 @@ pub mod agents;
 pub mod answers;
 pub mod api;
 pub mod app;
+pub mod attempts;
 pub mod broadcasts;
 pub mod campaigns;
 pub mod classes;
@@ -49,8 +50,21 @@ pub const FEATURE_EDGES: &[(&str, &[&str])] = &[
     ("accounts", &[]),
     ("agents", &["scripts", "work"]),
     ("answers", &["accounts", "conversations", "work"]),
+    (
+        "attempts",
+        &[
+            "accounts",
+            "campaigns",
+            "conversations",
+            "customers",
+            "scripts",
+            "sends",
+            "suppressions",
+            "templates",
+        ],
+    ),
     ("broadcasts", &["accounts"]),
-    ("campaigns", &["customers"]),
+    ("campaigns", &["accounts", "conversations", "customers", "delivery", "scripts", "templates"]),
     ("classes", &["scripts"]),
     ("conversations", &["accounts", "delivery", "work"]),
     ("delivery", &["conversations", "outgoing", "suppressions"]),
@@ -59,9 +73,9 @@ pub const FEATURE_EDGES: &[(&str, &[&str])] = &[
     ("outgoing", &["accounts"]),
     ("queues", &["agents", "scripts", "work"]),
     ("receipts", &["accounts", "conversations", "templates"]),
-    ("scripts", &["accounts", "agents", "classes", "conversations", "queues", "templates"]),
+    ("scripts", &["accounts", "agents", "campaigns", "classes", "conversations", "queues", "templates"]),
     ("sends", &["accounts", "campaigns", "conversations", "customers", "suppressions", "templates"]),
     ("suppressions", &["accounts", "conversations"]),
-    ("templates", &["customers", "scripts"]),
+    ("templates", &["campaigns", "customers", "scripts"]),
     ("work", &["accounts", "agents", "classes", "conversations", "queues", "receipts", "scripts"]),
 ];
