@@ -27,7 +27,7 @@ use crate::{
     },
     accounts, agents, answers,
     app::App,
-    broadcasts, classes, conversations, customers, delivery, events,
+    attempts, broadcasts, campaigns, classes, conversations, customers, delivery, events,
     http::{
         body::BodyLimit,
         contract::Contract,
@@ -66,6 +66,8 @@ fn mount_v1(v1: &mut ServiceConfig<'_>) {
         .configure(templates::api::mount)
         .configure(outgoing::api::mount)
         .configure(sends::api::mount)
+        .configure(campaigns::api::mount)
+        .configure(attempts::api::mount)
         .configure(suppressions::mount)
         .configure(customers::mount)
         .configure(broadcasts::api::mount)

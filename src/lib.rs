@@ -9,6 +9,7 @@ pub mod agents;
 pub mod answers;
 pub mod api;
 pub mod app;
+pub mod attempts;
 pub mod broadcasts;
 pub mod campaigns;
 pub mod classes;
@@ -53,6 +54,19 @@ pub const FEATURE_EDGES: &[(&str, &[&str])] = &[
     ("agents", &["scripts", "work"]),
     ("answers", &["accounts", "conversations", "work"]),
     (
+        "attempts",
+        &[
+            "accounts",
+            "campaigns",
+            "conversations",
+            "customers",
+            "scripts",
+            "sends",
+            "suppressions",
+            "templates",
+        ],
+    ),
+    (
         "broadcasts",
         &[
             "accounts",
@@ -67,7 +81,7 @@ pub const FEATURE_EDGES: &[(&str, &[&str])] = &[
             "templates",
         ],
     ),
-    ("campaigns", &["customers"]),
+    ("campaigns", &["accounts", "conversations", "customers", "delivery", "scripts", "templates"]),
     ("classes", &["scripts"]),
     ("conversations", &["accounts", "delivery", "work"]),
     // Erasing a customer reaches what campaigns keep of their attempts.
@@ -79,10 +93,10 @@ pub const FEATURE_EDGES: &[(&str, &[&str])] = &[
     ("outgoing", &["accounts"]),
     ("queues", &["agents", "scripts", "work"]),
     ("receipts", &["accounts", "conversations", "templates"]),
-    ("scripts", &["accounts", "agents", "classes", "conversations", "queues", "templates"]),
+    ("scripts", &["accounts", "agents", "campaigns", "classes", "conversations", "queues", "templates"]),
     ("sends", &["accounts", "campaigns", "conversations", "customers", "suppressions", "templates"]),
     ("suppressions", &["accounts", "campaigns", "conversations"]),
-    ("templates", &["customers", "scripts"]),
+    ("templates", &["campaigns", "customers", "scripts"]),
     ("unsubscribes", &["broadcasts", "conversations", "suppressions"]),
     ("work", &["accounts", "agents", "classes", "conversations", "queues", "receipts", "scripts"]),
 ];

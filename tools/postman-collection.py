@@ -324,6 +324,33 @@ def templates():
     ]
 
 
+def campaigns():
+    one, nobody = {"id": "{{campaign_id}}"}, {"id": "00000000-0000-7000-8000-000000000000"}
+    report = {"attempt_ref": "call-{{run}}", "campaign_id": "{{campaign_id}}"}
+    return [
+        request("create_template", "Make a template for whoever we tried to reach", save={"tried_id": "body.id"}, body={
+            "name": "Tried {{run}}", "subject": "We tried to reach you", "text": "Dear {{ customer.name }}, we called."}),
+        request("publish_template", "Publish it", path={"id": "{{tried_id}}"}, test=state_is("published")),
+        *crud("campaign", "campaigns", {
+            "name": "Renewals {{run}}", "email_account_id": "{{account_id}}", "message_rules": [
+                {"name": "We tried to reach you", "trigger": "first_attempt", "template_id": "{{tried_id}}", "delay_s": 600}]},
+              {"description": "Contracts that end in spring"}, "campaign_id"),
+        request("start_campaign", path=one, test=state_is("active")),
+        request("archive_template", "What a rule sends is not taken away", path={"id": "{{tried_id}}"}, status=409,
+                test=[("in use", "body.code === 'in_use'")]),
+        request("suspend_campaign", path=one, test=state_is("suspended")),
+        request("resume_campaign", path=one, test=state_is("active")),
+        request("get_list_message_rules", path=nobody, status=404),
+        request("replace_list_message_rules", path=nobody, body={"message_rules": []}, status=404),
+        request("delete_list_message_rules", path=nobody, status=404),
+        request("create_attempt", path=nobody, body=report, status=404),
+        request("create_attempt_by_ref", path={"ref": "nobody-{{run}}"}, body=report, status=404),
+        request("list_attempts", path=nobody, status=404),
+        request("stop_campaign", path=one, test=state_is("stopped")),
+        delete("campaign", "campaign_id"),
+    ]
+
+
 def simple(noun, plural):
     return [*crud(noun, plural, {"name": noun.capitalize() + " {{run}}"}, {"description": "Changed"}, f"new_{noun}_id"),
             delete(noun, f"new_{noun}_id")]
@@ -436,7 +463,7 @@ def conversations():
 
 def messages():
     one, answer = {"id": "{{message_w}}"}, {"id": "{{answer_w}}"}
-    letter = {"account_id": "{{account_id}}", "template_id": "{{letter_id}}", "variables": {"order": {"number": 4711}},
+    letter = {"account_id": "{{account_id}}", "template_id": "{{letter_id}}", "variables": {"number": 4711},
               "to": {"name": "Chris", "address": "chris@customer.test"}}
     return [
         request("list_messages", query={"limit": "100"}, test=[("some", "body.items.length > 0")]),
@@ -450,13 +477,17 @@ def messages():
         request("retry_message", who="agent", path=answer, status=409,
                 test=[("what was sent is not sent again", "body.code === 'invalid_state'")]),
         request("create_template", "A letter for one customer", save={"letter_id": "body.id"}, body={
-            "name": "Shipped {{run}}", "purpose": "general", "subject": "Order {{ order.number }} is on its way",
-            "text": "Dear {{ to.name }},\n\nyour order {{ order.number }} left us today.\n\n{{ account.display_name }}"}),
+            "name": "Shipped {{run}}", "purpose": "general", "subject": "Order {{ number }} is on its way",
+            "text": "Dear {{ to.name }},\n\nyour order {{ number }} left us today.\n\n{{ account.display_name }}",
+            "fields": [{"name": "number", "type": "integer", "required": True}]}),
         request("publish_template", "Publish it", path={"id": "{{letter_id}}"}, test=state_is("published")),
         request("create_message", "What would the customer get?", body={**letter, "dry_run": True}, status=200,
                 test=[("with the order's number", "body.subject === 'Order 4711 is on its way'"), ("not sent", "!body.id")]),
         request("create_message", body={**letter, "external_ref": "order-4711-{{run}}"}, status=201,
                 save={"direct_id": "body.id"}, test=state_is("queued")),
+        request("create_message_batch", body={"messages": [
+            {**letter, "external_ref": "order-4712-{{run}}"}, {"to": {"address": "nobody"}, "content": {
+                "subject": "Hello", "text": "Hello"}}]}, test=[("one of two", "body.created === 1 && body.refused === 1")]),
         request("get_message_timeline", "What became of it?", path={"id": "{{direct_id}}"},
                 test=[("made and queued", "body.items.map((line) => line.step).join() === 'created,queued'")]),
         request("list_messages", "Find it by the order", query={"external_ref": "order-4711-{{run}}"},
@@ -583,6 +614,7 @@ def collection():
         ("agent groups", simple("agent_group", "agent_groups")), ("agents", agents()), ("queues", queues()),
         ("offers", offers()), ("work items", work_items()), ("messages", messages()), ("suppressions", suppressions()),
         ("outcomes", outcomes()), ("lists", lists()), ("customers", customers()),
+        ("campaigns", campaigns()),
         ("outgoing server", outgoing()),
         ("conversations", conversations()), ("work items, to the end", work_items_end()), ("events", events()),
         ("sandbox", sandbox()),

@@ -100,6 +100,7 @@ CREATE TABLE rule_sends (
     created_at BIGINT NOT NULL
 );
 CREATE INDEX ix_rule_sends__customer ON rule_sends (customer_id, rule_id);
+CREATE INDEX ix_rule_sends__message ON rule_sends (message_id);
 CREATE TABLE imports (
     id {uuid} PRIMARY KEY,
     list_id {uuid} NOT NULL REFERENCES customer_lists (id) ON DELETE CASCADE,

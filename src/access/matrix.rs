@@ -151,6 +151,23 @@ pub const MATRIX: &[(&str, Access)] = &[
     ("archive_template", Roles(ADMIN, "routing:write")),
     ("preview_template", Roles(SUPERVISOR, "routing:read")),
     ("test_send_template", Roles(SUPERVISOR, "messages:send")),
+    // campaigns
+    ("list_campaigns", Roles(SUPERVISOR, "campaigns:read")),
+    ("get_campaign", Roles(SUPERVISOR, "campaigns:read")),
+    ("create_campaign", Roles(SUPERVISOR, "campaigns:write")),
+    ("update_campaign", Roles(SUPERVISOR, "campaigns:write")),
+    ("delete_campaign", Roles(SUPERVISOR, "campaigns:write")),
+    ("start_campaign", Roles(SUPERVISOR, "campaigns:write")),
+    ("suspend_campaign", Roles(SUPERVISOR, "campaigns:write")),
+    ("resume_campaign", Roles(SUPERVISOR, "campaigns:write")),
+    ("stop_campaign", Roles(SUPERVISOR, "campaigns:write")),
+    ("get_list_message_rules", Roles(SUPERVISOR, "campaigns:read")),
+    ("replace_list_message_rules", Roles(SUPERVISOR, "campaigns:write")),
+    ("delete_list_message_rules", Roles(SUPERVISOR, "campaigns:write")),
+    // attempts: what diallers report
+    ("create_attempt", Roles(SUPERVISOR, "attempts:write")),
+    ("create_attempt_by_ref", Roles(SUPERVISOR, "attempts:write")),
+    ("list_attempts", Roles(SUPERVISOR, "attempts:read")),
     // outgoing server
     ("get_outgoing_server", Roles(SUPERVISOR, "outgoing:read")),
     ("replace_outgoing_server", Roles(ADMIN, "outgoing:write")),
@@ -167,6 +184,7 @@ pub const MATRIX: &[(&str, Access)] = &[
     ("get_message_delivery", Roles(STAFF, "conversations:read")),
     ("get_message_timeline", Roles(STAFF, "conversations:read")),
     ("create_message", Roles(SUPERVISOR, "messages:send")),
+    ("create_message_batch", Roles(SUPERVISOR, "messages:send")),
     ("cancel_message", Roles(STAFF, "messages:send")),
     ("retry_message", Roles(STAFF, "messages:send")),
     // the link in a mail

@@ -70,6 +70,7 @@ problems! {
     QueueClosed 409 "queue_closed" "The queue does not take work";
     IdempotencyInProgress 409 "idempotency_in_progress" "A request with this Idempotency-Key is still running";
     VersionLocked 409 "version_locked" "The version is frozen and cannot be changed";
+    AttemptRefReused 409 "attempt_ref_reused" "The attempt_ref was used for another report";
     Gone 410 "gone" "The resource existed but its content is gone";
     PreconditionFailed 412 "precondition_failed" "The resource was changed since the given ETag";
     PayloadTooLarge 413 "payload_too_large" "The body is larger than the limit";

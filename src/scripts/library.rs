@@ -190,7 +190,7 @@ pub fn compile(definition: &Json) -> Result<Compiled, Vec<Problem>> {
 ///
 /// # Errors
 /// Whatever the database says.
-pub(super) async fn touch(tx: &DatabaseTransaction, now: Timestamp) -> Result<(), DbErr> {
+pub async fn touch(tx: &DatabaseTransaction, now: Timestamp) -> Result<(), DbErr> {
     let row = stamp::ActiveModel { id: Set(STAMP_ROW), stamp: Set(new_uuid(now)) };
     let replace = OnConflict::column(stamp::Column::Id).update_column(stamp::Column::Stamp).to_owned();
     stamp::Entity::insert(row).on_conflict(replace).exec_without_returning(tx).await?;
@@ -209,7 +209,7 @@ fn ready(row: calendar::Model) -> Option<(Uuid, Arc<Calendar>)> {
 }
 
 /// The rules of a stored calendar.
-pub(super) fn stored_calendar(row: calendar::Model) -> serde_json::Result<Calendar> {
+pub fn stored_calendar(row: calendar::Model) -> serde_json::Result<Calendar> {
     serde_json::from_value(json!({ "timezone": row.timezone, "entries": row.entries }))
 }
 

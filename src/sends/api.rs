@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use utoipa_actix_web::service_config::ServiceConfig;
 
-use super::{send, test_send::test_send_template};
+use super::{batch::create_message_batch, send, test_send::test_send_template};
 use crate::{
     app::App,
     clock::Timestamp,
@@ -18,7 +18,7 @@ use crate::{
 
 /// Adds the operations.
 pub fn mount(config: &mut ServiceConfig<'_>) {
-    config.service(create_message).service(test_send_template);
+    config.service(create_message).service(create_message_batch).service(test_send_template);
 }
 
 /// Whether people asked for a message.

@@ -5,6 +5,7 @@
 //! for it goes to the account all the same. What is reported of a customer sends the same way ([`begin`]).
 
 pub mod api;
+mod batch;
 pub mod begin;
 mod plan;
 mod send;

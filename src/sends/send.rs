@@ -105,7 +105,8 @@ pub(super) async fn file(
     })
 }
 
-fn shown(plan: &Plan, wanted: &MessageCreate, parts: Parts, now: Timestamp) -> CreatedMessage {
+/// What is said of it before it is filed.
+pub(super) fn shown(plan: &Plan, wanted: &MessageCreate, parts: Parts, now: Timestamp) -> CreatedMessage {
     CreatedMessage {
         id: None,
         conversation_id: None,

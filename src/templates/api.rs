@@ -18,14 +18,16 @@ use super::{
 };
 use crate::{
     app::App,
+    campaigns::references,
     clock::Timestamp,
+    db::Tx,
     events::{self, NewEvent},
     http::{
         Answer, Body, Caller, Code, Idempotency, IfMatch, PageQuery, Patch, Path, Problem, Query,
         idempotency::Start,
     },
     id::TemplateId,
-    scripts::{known, steps::ReferenceKind},
+    scripts::{known, library, steps::ReferenceKind},
 };
 
 /// Adds the operations.
@@ -206,7 +208,7 @@ pub async fn update_template(
     Ok(Answer::ok(&Template::new(row, &caller))?.versioned(version).into_response())
 }
 
-/// Delete a draft or an archived template that no account and no active version of a script uses.
+/// Delete a draft or an archived template that no account, no message rule and no active version of a script uses.
 #[utoipa::path(tag = "templates", params(("id" = TemplateId, Path)),
     responses((status = 204, description = "It is gone.")))]
 #[delete("/templates/{id}")]
@@ -217,6 +219,7 @@ pub async fn delete_template(
 ) -> Result<HttpResponse, Problem> {
     let (now, tx) = (app.clock.now(), app.db.begin().await?);
     known::refuse_deletion(&tx, now, ReferenceKind::Template, id.uuid()).await?;
+    references::refuse(&tx, id.uuid()).await?;
     let row = find(&*tx, *id).await?;
     if_match.check(row.version)?;
     if row.state == TemplateState::Published {
@@ -253,10 +256,11 @@ pub async fn publish_template(
         return Err(Problem::validation(found));
     }
     let to = ActiveModel { state: Set(TemplateState::Published), ..Default::default() };
-    settle(&app, &caller, &row, to, "template.published").await
+    let (now, tx) = (app.clock.now(), app.db.begin().await?);
+    settle(tx, now, &caller, &row, to, "template.published").await
 }
 
-/// Archive a published template: it is sent no longer.
+/// Archive a published template that no message rule refers to: it is sent no longer.
 #[utoipa::path(tag = "templates", params(("id" = TemplateId, Path)),
     responses((status = 200, description = "The archived template.", body = Template, headers(("ETag" = String)))))]
 #[post("/templates/{id}/archive")]
@@ -269,19 +273,22 @@ pub async fn archive_template(
     if row.state != TemplateState::Published {
         return Err(Problem::new(Code::InvalidState, "only published templates are archived"));
     }
+    let (now, tx) = (app.clock.now(), app.db.begin().await?);
+    library::touch(&tx, now).await?;
+    references::refuse(&tx, id.uuid()).await?;
     let to = ActiveModel { state: Set(TemplateState::Archived), ..Default::default() };
-    settle(&app, &caller, &row, to, "template.archived").await
+    settle(tx, now, &caller, &row, to, "template.archived").await
 }
 
 /// Brings a template from where `row` says it stands to another state.
 async fn settle(
-    app: &App,
+    tx: Tx,
+    now: Timestamp,
     caller: &Caller,
     row: &Model,
     to: ActiveModel,
     kind: &'static str,
 ) -> Result<HttpResponse, Problem> {
-    let (now, tx) = (app.clock.now(), app.db.begin().await?);
     let row = change(&tx, now, row, to, kind).await?;
     tx.commit().await?;
     let version = row.version;

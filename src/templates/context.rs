@@ -34,7 +34,7 @@ pub fn is_known(path: &str) -> bool {
         Some(open) if path.starts_with(open) => matches!(path[open.len()..].chars().next(), None | Some('.')),
         _ => known.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')),
     };
-    path == "unsubscribe_url" || PATHS.iter().any(|known| leads(&known))
+    path == "unsubscribe_url" || PATHS.iter().any(leads)
 }
 
 /// `campaign` in templates.

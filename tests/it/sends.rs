@@ -3,13 +3,20 @@
 use std::time::Duration;
 
 use postroom::{
-    accounts::entity::AccountState,
+    accounts::entity::{AccountState, Channel},
+    id::SuppressionId,
     mail::parse::{Limits, parse},
+    suppressions::{
+        AddressKeys,
+        entity::{self as suppression, SuppressionReason},
+    },
 };
 use reqwest::Method;
+use sea_orm::{ActiveValue::Set, EntityTrait};
 use serde_json::{Value, json};
 
 use crate::{
+    campaigns::Crowd,
     inbound::{account, account_in, push_mail},
     on_both,
     support::{
@@ -304,5 +311,123 @@ on_both! {
         let body = json!({ "to": { "address": "anna@example.org" }, "template_id": id });
         let refused = admin.post("/v1/messages", body).await;
         assert!(refused.body["errors"][0]["detail"].as_str().unwrap().contains("`number`"), "{}", refused.body);
+    }
+
+    async fn a_customer_is_written_to_at_their_address_for_a_campaign(app) {
+        let (admin, crowd) = (app.admin().await, Crowd::new(&app).await);
+        let sender = account(&app, "support@example.com").await;
+        account(&app, "second@example.com").await;
+        let customer = crowd.customer("C-1", json!({ "due": 12.5 })).await;
+        let campaign = admin.post("/v1/campaigns", json!({ "name": "Renewals", "email_account_id": sender.id })).await.ok()["id"].clone();
+        let id = template(&admin, json!({ "subject": "{{ campaign.name }}", "html": null, "text": "{{ customer.name }} owes {{ due }}",
+            "fields": [{ "name": "due", "type": "number", "source": "customer.data.due", "required": true }] })).await;
+        let body = json!({ "customer_ref": "C-1", "campaign_id": campaign, "template_id": id, "external_ref": "order-1" });
+        let made = admin.post("/v1/messages", body).await.ok();
+        assert_eq!((&made["subject"], made["text"].as_str().unwrap().trim()), (&json!("Renewals"), "Kim C-1 owes 12.5"));
+        assert_eq!((&made["account_id"], &made["customer_id"], &made["campaign_id"]), (&json!(sender.id), &json!(customer.id), &campaign));
+        let shown = admin.get(&format!("/v1/messages/{}", made["id"].as_str().unwrap())).await.ok();
+        for (member, value) in [("template_id", json!(id)), ("customer_id", json!(customer.id)), ("campaign_id", campaign.clone()), ("external_ref", json!("order-1")), ("category", json!("transactional"))] {
+            assert_eq!(shown[member], value, "{member}");
+        }
+        let uuid = |value: &Value| value.as_str().unwrap().to_owned();
+        for (query, count) in [
+            ("address=C-1@Example.org".to_owned(), 1), ("address=c-2@example.org".to_owned(), 0), ("external_ref=order-1".to_owned(), 1),
+            ("state=held".to_owned(), 1), ("state=sent".to_owned(), 0), (format!("customer_id={}", customer.id), 1),
+            (format!("campaign_id={}", uuid(&campaign)), 1), (format!("template_id={id}"), 1), (format!("template_id={}", uuid::Uuid::now_v7()), 0),
+        ] {
+            let found = admin.get(&format!("/v1/messages?{query}")).await.ok();
+            assert_eq!(found["items"].as_array().unwrap().len(), count, "{query}");
+        }
+        admin.get("/v1/messages?customer_id=x").await.problem(400, "invalid_parameter");
+        // Whoever may not be written to for the campaign still gets other mail.
+        let keys = AddressKeys::of(&app.app);
+        let tx = app.app.db.begin().await.unwrap();
+        let row = suppression::ActiveModel {
+            id: Set(SuppressionId::new(app.app.clock.now())), address_key: Set(keys.key("c-1@example.org")), address: Set(None),
+            channel: Set(Channel::Email), campaign_id: Set(Some(uuid(&campaign).parse().unwrap())), reason: Set(SuppressionReason::Manual),
+            note: Set(None), expires_at: Set(None), created_at: Set(app.app.clock.now()),
+        };
+        suppression::Entity::insert(row).exec_without_returning(&*tx).await.unwrap();
+        tx.commit().await.unwrap();
+        let content = json!({ "customer_id": customer.id, "content": { "subject": "x", "text": "y" }, "account_id": sender.id, "dry_run": true });
+        assert_eq!(admin.post("/v1/messages", content.clone()).await.ok()["suppressed_by"], Value::Null);
+        assert_eq!(admin.post("/v1/messages", with(content, json!({ "campaign_id": campaign }))).await.ok()["suppressed_by"], "manual");
+    }
+
+    async fn a_customer_or_campaign_that_cannot_be_used_is_refused(app) {
+        let (admin, crowd) = (app.admin().await, Crowd::new(&app).await);
+        account(&app, "support@example.com").await;
+        let customer = crowd.customer("C-1", json!({})).await;
+        let nowhere = crowd.customer_at("C-2", None, json!({})).await;
+        let campaign = admin.post("/v1/campaigns", json!({ "name": "Bare" })).await.ok()["id"].clone();
+        let over = admin.post("/v1/campaigns", json!({ "name": "Over" })).await.ok()["id"].clone();
+        for action in ["start", "stop"] {
+            admin.post(&format!("/v1/campaigns/{}/{action}", over.as_str().unwrap()), json!({})).await.ok();
+        }
+        let nobody = uuid::Uuid::now_v7();
+        let say = |members: Value| with(json!({ "content": { "subject": "x", "text": "y" } }), members);
+        for (body, pointer, code) in [
+            (say(json!({})), "/to", "required"),
+            (say(json!({ "customer_id": customer.id, "customer_ref": "C-1" })), "/customer_ref", "not_both"),
+            (say(json!({ "customer_id": customer.id, "to": { "address": "a@example.org" } })), "/customer_id", "not_both"),
+            (say(json!({ "customer_id": nobody })), "/customer_id", "unknown_reference"),
+            (say(json!({ "customer_ref": "nobody" })), "/customer_ref", "unknown_reference"),
+            (say(json!({ "customer_ref": "C-2" })), "/customer_ref", "no_address"),
+            (say(json!({ "customer_id": nowhere.id })), "/customer_id", "no_address"),
+            (say(json!({ "customer_ref": "C-1", "campaign_id": nobody })), "/campaign_id", "unknown_reference"),
+            (say(json!({ "customer_ref": "C-1", "campaign_id": campaign })), "/campaign_id", "no_sender_account"),
+            (say(json!({ "customer_ref": "C-1", "campaign_id": over })), "/campaign_id", "wrong_state"),
+            (say(json!({ "customer_ref": "C-1", "category": "marketing" })), "/category", "marketing_not_supported"),
+            (say(json!({ "customer_ref": "x".repeat(201) })), "/customer_ref", "maxLength"),
+        ] {
+            let refused = admin.post("/v1/messages", body.clone()).await;
+            assert_eq!((refused.status, refused.pointers()), (422, vec![pointer]), "{body}");
+            if code != "maxLength" {
+                assert_eq!(refused.body["errors"][0]["code"], code, "{body}");
+            }
+        }
+        assert_eq!(count(&app).await, 0);
+    }
+
+    async fn a_batch_answers_each_message_on_its_own_and_sends_once_for_a_key(app) {
+        let (admin, sink) = (app.admin().await, SmtpSink::start(Behaviour::default()).await);
+        use_sink(&admin, &sink).await;
+        account(&app, "support@example.com").await;
+        let to = |address: &str| with(order(), json!({ "to": { "address": address } }));
+        let batch = json!({ "messages": [to("a@example.org"), to("not an address"), with(to("b@example.org"), json!({ "template_id": uuid::Uuid::now_v7() })),
+            with(to("c@example.org"), json!({ "dry_run": true })), with(to("d@example.org"), json!({ "external_ref": "d" }))] });
+        let send_it = || admin.send(admin.request(Method::POST, "/v1/messages/batch").header("Idempotency-Key", "b1").json(&batch));
+        let first = send_it().await.ok();
+        assert_eq!((&first["created"], &first["refused"]), (&json!(2), &json!(2)));
+        let items = first["items"].as_array().unwrap();
+        let statuses: Vec<(u64, u64)> = items.iter().map(|one| (one["index"].as_u64().unwrap(), one["status"].as_u64().unwrap())).collect();
+        assert_eq!(statuses, [(0, 201), (1, 422), (2, 422), (3, 200), (4, 201)]);
+        assert_eq!((&items[1]["problem"]["errors"][0]["pointer"], &items[1]["message"]), (&json!("/to/address"), &Value::Null));
+        assert_eq!((&items[4]["message"]["state"], &items[4]["message"]["external_ref"]), (&json!("queued"), &json!("d")));
+        assert_eq!(send_it().await.ok(), first);
+        for _ in 0..3 {
+            send(&app).await;
+        }
+        let mut reached: Vec<String> = sink.received().iter().flat_map(|mail| mail.to.clone()).collect();
+        reached.sort_unstable();
+        assert_eq!(reached, ["a@example.org", "d@example.org"]);
+    }
+
+    async fn a_batch_that_does_not_fit_is_refused_as_a_whole(app) {
+        let admin = app.admin().await;
+        account(&app, "support@example.com").await;
+        for (body, pointer) in [
+            (json!({}), "/messages"),
+            (json!({ "messages": [] }), "/messages"),
+            (json!({ "messages": vec![order(); 501] }), "/messages"),
+            (json!({ "messages": [order(), with(order(), json!({ "external_ref": 7 }))] }), "/messages/1/external_ref"),
+        ] {
+            let refused = admin.post("/v1/messages/batch", body).await;
+            assert_eq!((refused.status, refused.pointers()), (422, vec![pointer]));
+        }
+        app.agent("anna").await.0.post("/v1/messages/batch", json!({ "messages": [order()] })).await.problem(403, "forbidden");
+        assert_eq!(count(&app).await, 0);
+        let full = admin.post("/v1/messages/batch", json!({ "messages": vec![order(); 500] })).await.ok();
+        assert_eq!(full["created"], 500);
     }
 }

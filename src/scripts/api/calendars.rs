@@ -12,6 +12,7 @@ use utoipa_actix_web::service_config::ServiceConfig;
 use super::field_errors;
 use crate::{
     app::App,
+    campaigns::references,
     clock::Timestamp,
     events::{self, NewEvent},
     http::{Answer, Body, Idempotency, IfMatch, PageQuery, Patch, Path, Problem, Query, idempotency::Start},
@@ -300,7 +301,7 @@ pub async fn update_calendar(
     Ok(Answer::ok(&Calendar::try_from(row)?)?.versioned(version + 1).into_response())
 }
 
-/// Delete a calendar that no active version of a script refers to.
+/// Delete a calendar that no message rule and no active version of a script refers to.
 #[utoipa::path(tag = "scripts", params(("id" = CalendarId, Path)),
     responses((status = 204, description = "It is gone.")))]
 #[delete("/calendars/{id}")]
@@ -311,6 +312,7 @@ pub async fn delete_calendar(
 ) -> Result<HttpResponse, Problem> {
     let (now, tx) = (app.clock.now(), app.db.begin().await?);
     known::refuse_deletion(&tx, now, ReferenceKind::Calendar, id.uuid()).await?;
+    references::refuse(&tx, id.uuid()).await?;
     let row = find(&*tx, *id).await?;
     if_match.check(row.version)?;
     row.delete(&*tx).await?;

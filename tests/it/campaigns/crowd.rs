@@ -2,13 +2,16 @@
 
 use postroom::{
     customers::entity::{CustomerStatus, ListState, OutcomeCategory, customer, customer_list, outcome},
-    id::{CampaignId, CustomerId, ListId, OutcomeId},
+    id::{AccountId, CampaignId, CustomerId, ListId, OutcomeId},
     suppressions::AddressKeys,
 };
 use sea_orm::{ActiveModelTrait, ActiveValue::Set, EntityTrait, IntoActiveModel};
 use serde_json::{Value, json};
 
-use crate::support::TestApp;
+use crate::{
+    inbound::account,
+    support::{Client, TestApp},
+};
 
 /// A list and whoever is put on it.
 pub struct Crowd<'a> {
@@ -67,6 +70,7 @@ impl<'a> Crowd<'a> {
             termination_code: None,
             termination_category: None,
             terminated_at: None,
+            termination_note: None,
             attempt_count: 0,
             last_attempt_at: None,
             erased_at: None,
@@ -109,4 +113,84 @@ impl<'a> Crowd<'a> {
     pub async fn reload(&self, id: CustomerId) -> customer::Model {
         customer::Entity::find_by_id(id).one(self.app.app.db.read()).await.unwrap().unwrap()
     }
+}
+
+/// A published template that names the customer; gives its id.
+pub async fn template(admin: &Client, name: &str, members: Value) -> String {
+    let mut body = json!({ "name": name, "subject": format!("{name} for {{{{ customer.name }}}}"), "text": "We tried to reach you." });
+    body.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+    let id = admin.post("/v1/templates", body).await.ok()["id"].as_str().unwrap().to_owned();
+    admin.post(&format!("/v1/templates/{id}/publish"), json!({})).await.ok();
+    id
+}
+
+/// A campaign with these rules; gives its path.
+pub async fn campaign(admin: &Client, sender: AccountId, rules: Value) -> String {
+    let name = format!("Campaign {}", uuid::Uuid::now_v7());
+    let body = json!({ "name": name, "email_account_id": sender, "message_rules": rules });
+    let made = admin.post("/v1/campaigns", body).await;
+    assert_eq!(made.status, 201, "{}", made.body);
+    made.header("location").to_owned()
+}
+
+/// The id at the end of a path.
+pub fn id_of(path: &str) -> &str {
+    path.rsplit('/').next().unwrap()
+}
+
+/// A list under a started campaign whose rules are given, with one customer `C-1` and the usual outcomes.
+pub struct Desk<'a> {
+    pub crowd: Crowd<'a>,
+    pub admin: Client,
+    pub account: AccountId,
+    pub campaign: String,
+    pub customer: customer::Model,
+}
+
+impl<'a> Desk<'a> {
+    pub async fn new(app: &'a TestApp, rules: impl AsyncFnOnce(&Client) -> Value) -> Self {
+        let (admin, crowd) = (app.admin().await, Crowd::new(app).await);
+        for (code, category) in [
+            ("no_answer", OutcomeCategory::NonContact),
+            ("sale", OutcomeCategory::Contact),
+            ("never", OutcomeCategory::DoNotContact),
+        ] {
+            crowd.outcome(code, category).await;
+        }
+        let account = account(app, "support@example.com").await.id;
+        let rules = rules(&admin).await;
+        let campaign = campaign(&admin, account, rules).await;
+        admin.post(&format!("{campaign}/start"), json!({})).await.ok();
+        crowd.join(Some(id_of(&campaign).parse().unwrap()), ListState::Active).await;
+        let customer = crowd.customer("C-1", json!({})).await;
+        Self { crowd, admin, account, campaign, customer }
+    }
+
+    pub fn report(&self, attempt_ref: &str, members: Value) -> Value {
+        let mut body = json!({ "attempt_ref": attempt_ref, "campaign_id": id_of(&self.campaign) });
+        body.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+        body
+    }
+
+    pub fn path(&self) -> String {
+        format!("/v1/customers/{}/attempts", self.customer.id)
+    }
+
+    pub async fn try_once(&self, attempt_ref: &str, members: Value) -> Value {
+        let done = self.admin.post(&self.path(), self.report(attempt_ref, members)).await;
+        assert_eq!(done.status, 201, "{}", done.body);
+        done.body
+    }
+
+    /// The names of the rules that sent, and of those that did not with the reason.
+    pub async fn tried(&self, attempt_ref: &str, members: Value) -> (Vec<String>, Vec<(String, String)>) {
+        said(&self.try_once(attempt_ref, members).await)
+    }
+}
+
+pub fn said(answer: &Value) -> (Vec<String>, Vec<(String, String)>) {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let sent = answer["messages"].as_array().unwrap().iter().map(|one| text(&one["name"])).collect();
+    let skipped = answer["skipped"].as_array().unwrap().iter();
+    (sent, skipped.map(|one| (text(&one["name"]), text(&one["reason"]))).collect())
 }

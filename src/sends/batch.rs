@@ -1,0 +1,261 @@
+//! The operation that sends up to 500 messages: each is answered on its own, all that can be sent go out together.
+
+use actix_web::{HttpResponse, post, web};
+use sea_orm::{DatabaseTransaction, EntityTrait, QueryFilter};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{
+    api::{CreatedMessage, MessageCreate},
+    begin::{self, Beginning},
+    plan::Plan,
+    send, write,
+};
+use crate::{
+    accounts::entity::account,
+    app::App,
+    clock::Timestamp,
+    conversations::{
+        entity::raw_message,
+        outbound::{self, Filed},
+    },
+    db::among,
+    http::{
+        Answer, Body, Caller, Idempotency, Problem,
+        idempotency::{PausedWork, Start, Work},
+        problem::FieldError,
+    },
+    id::UserId,
+};
+
+/// Messages to be sent.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({ "messages": [{
+    "to": { "address": "anna@example.org" }, "content": { "subject": "Your order", "text": "It left our warehouse." }
+}] }))]
+pub struct MessageBatchCreate {
+    /// The messages.
+    #[schema(min_items = 1, max_items = 500)]
+    pub messages: Vec<MessageCreate>,
+}
+
+/// What became of one message of a batch.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct MessageBatchEntry {
+    /// Its place in the batch, from 0.
+    #[schema(minimum = 0, examples(0))]
+    pub index: usize,
+    /// What it would have been answered alone: 201, 200 for a dry run, or the status of the problem.
+    #[schema(minimum = 200, maximum = 599, examples(201))]
+    pub status: u16,
+    /// The message, when it was made.
+    pub message: Option<CreatedMessage>,
+    /// Why it was not.
+    pub problem: Option<MessageBatchProblem>,
+}
+
+/// Why a message of a batch was refused.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct MessageBatchProblem {
+    /// The stable name of the problem; see `GET /v1/problems`.
+    #[schema(examples("validation_failed"))]
+    pub code: String,
+    /// What happened.
+    pub detail: String,
+    /// The single errors, with pointers into this message.
+    pub errors: Vec<FieldError>,
+}
+
+/// What became of a batch.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct MessageBatch {
+    /// How many messages were made.
+    #[schema(minimum = 0, examples(1))]
+    pub created: usize,
+    /// How many were refused.
+    #[schema(minimum = 0, examples(0))]
+    pub refused: usize,
+    /// One entry for each message, in their order.
+    pub items: Vec<MessageBatchEntry>,
+}
+
+/// A message of the batch, composed.
+struct Ready {
+    plan: Plan,
+    wanted: MessageCreate,
+    begun: Beginning,
+    filed: Filed,
+}
+
+/// Send up to 500 messages.
+///
+/// Each one is answered on its own, as `POST /v1/messages` would; one that is refused does not keep the others back. All
+/// that can be sent are made in one step, so a repeat with the same `Idempotency-Key` sends nothing again. A body that does
+/// not fit its schema is refused as a whole.
+#[utoipa::path(tag = "messages", request_body = MessageBatchCreate,
+    responses((status = 200, description = "What became of each.", body = MessageBatch)))]
+#[post("/messages/batch")]
+pub async fn create_message_batch(
+    app: web::Data<App>,
+    caller: Caller,
+    body: Body<MessageBatchCreate>,
+    idempotency: Idempotency,
+) -> Result<HttpResponse, Problem> {
+    let now = app.clock.now();
+    let work = match idempotency.start(&app.db, now).await? {
+        Start::Replay(answer) => return Ok(answer),
+        Start::Run(work) => work,
+    };
+    let mut plans = Vec::with_capacity(body.0.messages.len());
+    for wanted in body.0.messages {
+        let plan = single(Plan::of(&app, &*work.tx, &wanted, now).await)?;
+        plans.push((plan, wanted));
+    }
+    let paused = work.pause().await?;
+    let (mut entries, mut ready) = (Vec::with_capacity(plans.len()), Vec::new());
+    for (index, (plan, wanted)) in plans.into_iter().enumerate() {
+        let made = match plan {
+            Ok(plan) => single(Box::pin(make(&app, now, caller.user_id(), plan, wanted)).await),
+            Err(problem) => Ok(Err(problem)),
+        };
+        match made {
+            Ok(Ok(Made::Ready(one))) => ready.push((index, *one)),
+            Ok(Ok(Made::Shown(shown))) => entries.push(MessageBatchEntry::shown(index, 200, *shown)),
+            Ok(Err(problem)) => entries.push(MessageBatchEntry::refused(index, &problem)),
+            Err(problem) => {
+                forget(&app, &ready).await;
+                return Err(problem);
+            }
+        }
+    }
+    Box::pin(finish(&app, paused, now, entries, ready)).await
+}
+
+/// What one message came to before the transaction.
+enum Made {
+    Ready(Box<Ready>),
+    Shown(Box<CreatedMessage>),
+}
+
+/// A problem of one message is its own; one of ours is everybody's.
+fn single<T>(result: Result<T, Problem>) -> Result<Result<T, Problem>, Problem> {
+    match result {
+        Err(problem) if problem.code.status() >= 500 => Err(problem),
+        other => Ok(other),
+    }
+}
+
+async fn make(
+    app: &App,
+    now: Timestamp,
+    author: Option<UserId>,
+    plan: Plan,
+    wanted: MessageCreate,
+) -> Result<Made, Problem> {
+    let parts = plan.parts(&wanted)?;
+    if wanted.dry_run {
+        return Ok(Made::Shown(Box::new(send::shown(&plan, &wanted, parts, now))));
+    }
+    let begun = send::beginning(&plan, &wanted, parts, author, now);
+    let filed = outbound::prepare(app, now, &plan.account, begun.letter(), "/content").await?;
+    let filed = begun.remembered(filed);
+    Ok(Made::Ready(Box::new(Ready { plan, wanted, begun, filed })))
+}
+
+/// Files what is ready and stores the answer in one transaction; what was made durable for nothing is removed.
+async fn finish(
+    app: &App,
+    paused: PausedWork,
+    now: Timestamp,
+    entries: Vec<MessageBatchEntry>,
+    ready: Vec<(usize, Ready)>,
+) -> Result<HttpResponse, Problem> {
+    let filed = async {
+        let work = match paused.resume(&app.db).await? {
+            Start::Replay(answer) => return Ok(Err(answer)),
+            Start::Run(work) => work,
+        };
+        let answer = file(app, &work.tx, now, entries, &ready).await?;
+        Ok::<Result<(Box<Work>, Answer), HttpResponse>, Problem>(Ok((work, answer)))
+    };
+    match filed.await {
+        // Whether a commit that fails took place nobody knows: the bytes stay.
+        Ok(Ok((work, answer))) => work.commit(answer).await,
+        Ok(Err(before)) => {
+            forget(app, &ready).await;
+            Ok(before)
+        }
+        Err(problem) => {
+            forget(app, &ready).await;
+            Err(problem)
+        }
+    }
+}
+
+async fn file(
+    app: &App,
+    tx: &DatabaseTransaction,
+    now: Timestamp,
+    mut entries: Vec<MessageBatchEntry>,
+    ready: &[(usize, Ready)],
+) -> Result<Answer, Problem> {
+    let ids = ready.iter().map(|(_, one)| one.plan.account.id);
+    let accounts = match ready {
+        [] => Vec::new(),
+        _ => account::Entity::find().filter(among(account::Column::Id, ids)).all(tx).await?,
+    };
+    let (mut mails, mut going) = (Vec::new(), Vec::new());
+    for (index, one) in ready {
+        // The account may have been taken out of service meanwhile.
+        let account = accounts.iter().find(|account| account.id == one.plan.account.id);
+        let account = account.ok_or_else(|| Problem::unknown_reference("/account_id", "account"));
+        match account.and_then(|account| write::check_account(account, "/account_id").map(|()| account)) {
+            Ok(account) => {
+                mails.push((&one.begun, account, one.filed.clone()));
+                going.push((*index, one));
+            }
+            Err(problem) => {
+                app.raw.forget(&raw_message::Model { data: None, ..one.filed.raw.clone() }).await;
+                entries.push(MessageBatchEntry::refused(*index, &problem));
+            }
+        }
+    }
+    let states = begin::file(app, tx, now, mails).await?;
+    for ((index, one), state) in going.into_iter().zip(states) {
+        let shown = send::shown(&one.plan, &one.wanted, one.begun.parts.clone(), now);
+        let message = CreatedMessage {
+            id: Some(one.begun.id),
+            conversation_id: Some(one.begun.conversation_id),
+            state: Some(state),
+            message_id_header: one.filed.message.message_id_header.clone(),
+            ..shown
+        };
+        entries.push(MessageBatchEntry::shown(index, 201, message));
+    }
+    entries.sort_by_key(|entry| entry.index);
+    let created = entries.iter().filter(|entry| entry.status == 201).count();
+    let refused = entries.iter().filter(|entry| entry.problem.is_some()).count();
+    Answer::ok(&MessageBatch { created, refused, items: entries })
+}
+
+async fn forget(app: &App, ready: &[(usize, Ready)]) {
+    for (_, one) in ready {
+        app.raw.forget(&raw_message::Model { data: None, ..one.filed.raw.clone() }).await;
+    }
+}
+
+impl MessageBatchEntry {
+    fn shown(index: usize, status: u16, message: CreatedMessage) -> Self {
+        Self { index, status, message: Some(message), problem: None }
+    }
+
+    fn refused(index: usize, problem: &Problem) -> Self {
+        let told = MessageBatchProblem {
+            code: problem.code.name().to_owned(),
+            detail: problem.detail.clone(),
+            errors: problem.errors.clone(),
+        };
+        Self { index, status: problem.code.status(), message: None, problem: Some(told) }
+    }
+}
