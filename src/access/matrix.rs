@@ -188,8 +188,8 @@ pub const MATRIX: &[(&str, Access)] = &[
     ("cancel_message", Roles(STAFF, "messages:send")),
     ("retry_message", Roles(STAFF, "messages:send")),
     // the link in a mail
-    ("show_unsubscribe", Public),
-    ("unsubscribe", Public),
+    ("get_unsubscribe_page", Public),
+    ("create_unsubscribe", Public),
     // broadcasts
     ("list_broadcasts", Roles(SUPERVISOR, "broadcasts:read")),
     ("get_broadcast", Roles(SUPERVISOR, "broadcasts:read")),

@@ -16,7 +16,7 @@ use crate::{
 
 /// Adds the operations.
 pub fn mount(config: &mut ServiceConfig<'_>) {
-    config.service(show_unsubscribe).service(unsubscribe);
+    config.service(get_unsubscribe_page).service(create_unsubscribe);
 }
 
 /// Show the unsubscribe page of a mail.
@@ -25,7 +25,7 @@ pub fn mount(config: &mut ServiceConfig<'_>) {
 #[utoipa::path(tag = "unsubscribe", params(("token" = String, Path, max_length = 100)),
     responses((status = 200, description = "A page with a button.", body = String, content_type = "text/html")))]
 #[get("/u/{token}")]
-pub async fn show_unsubscribe(app: web::Data<App>, token: Path<String>) -> Result<HttpResponse, Problem> {
+pub async fn get_unsubscribe_page(app: web::Data<App>, token: Path<String>) -> Result<HttpResponse, Problem> {
     address(&app, &token).await?;
     Ok(page(
         "<p>Do you want no more of these mails?</p>\
@@ -40,7 +40,7 @@ pub async fn show_unsubscribe(app: web::Data<App>, token: Path<String>) -> Resul
 #[utoipa::path(tag = "unsubscribe", params(("token" = String, Path, max_length = 100)),
     responses((status = 200, description = "It holds.", body = String, content_type = "text/html")))]
 #[post("/u/{token}")]
-pub async fn unsubscribe(app: web::Data<App>, token: Path<String>) -> Result<HttpResponse, Problem> {
+pub async fn create_unsubscribe(app: web::Data<App>, token: Path<String>) -> Result<HttpResponse, Problem> {
     let address = address(&app, &token).await?;
     let (now, tx) = (app.clock.now(), app.db.begin().await?);
     bar(&app, &tx, now, &address, SuppressionReason::Unsubscribed, "by the link in a mail").await?;

@@ -387,6 +387,7 @@ on_both! {
         assert_eq!((&read["customer_address"], &read["message_count"]), (&json!("c1@example.org"), &json!(3)));
         let messages = admin.get(&format!("/v1/conversations/{conversation}/messages")).await.ok();
         let first = &messages["items"][0];
+        let first = &admin.get(&format!("/v1/messages/{}", first["id"].as_str().unwrap())).await.ok();
         assert_eq!((&first["kind"], &first["state"], &first["message_id_header"]), (&json!("broadcast"), &json!("sent"), &json!(sent)));
         assert!(first["text"].as_str().unwrap().starts_with("Dear Customer 1, your number is 1."), "{first}");
         let steps = crate::support::outbound::timeline(&admin, first["id"].as_str().unwrap().parse().unwrap()).await;
@@ -411,8 +412,10 @@ on_both! {
         finish(&app, &admin, &id).await;
         let mail = sink.received().into_iter().find(|mail| mail.to == ["c1@example.org"]).unwrap();
         let read = parse(&mail.raw, &Limits::default()).unwrap();
-        let link = read.headers["list-unsubscribe"][0].trim_matches(['<', '>']).to_owned();
-        assert_eq!(read.headers["list-unsubscribe-post"], ["List-Unsubscribe=One-Click"]);
+        let raw = String::from_utf8(mail.raw).unwrap();
+        let (_, offered) = raw.split_once("\r\nList-Unsubscribe: <").unwrap();
+        let link = offered.split_once('>').unwrap().0.to_owned();
+        assert!(raw.contains("\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"));
         assert!(read.text.unwrap().contains(&link));
         let path = &link[link.find("/u/").unwrap()..];
         let anonymous = app.anonymous();

@@ -18,25 +18,25 @@ use crate::support::{
 /// A bound that only a broken service misses; what was measured is printed.
 const OFFERED_WITHIN: Duration = Duration::from_secs(10);
 
-fn address(domain: &str) -> String {
+pub fn address(domain: &str) -> String {
     format!("{}@{domain}", uuid::Uuid::now_v7().simple())
 }
 
-async fn make(admin: &Client, path: &str, body: Value) -> String {
+pub async fn make(admin: &Client, path: &str, body: Value) -> String {
     admin.post(path, body).await.ok()["id"].as_str().unwrap().to_owned()
 }
 
 /// A contact centre on real servers.
-struct Centre {
-    stack: Stack,
-    admin: Client,
-    address: String,
+pub struct Centre {
+    pub stack: Stack,
+    pub admin: Client,
+    pub address: String,
     customer: String,
     orders: String,
 }
 
 impl Centre {
-    async fn open(stack: Stack, service: &Service, agents: &[String]) -> Self {
+    pub async fn open(stack: Stack, service: &Service, agents: &[String]) -> Self {
         let admin = service.admin().await;
         let group = json!({ "name": "Desk", "member_ids": agents });
         let group = make(&admin, "/v1/agent-groups", group).await;
@@ -108,13 +108,13 @@ impl Centre {
 }
 
 /// An agent at the desk.
-struct Agent {
-    client: Client,
-    events: EventStream,
+pub struct Agent {
+    pub client: Client,
+    pub events: EventStream,
 }
 
 impl Agent {
-    async fn ready(service: &Service, name: &str) -> Self {
+    pub async fn ready(service: &Service, name: &str) -> Self {
         let client = service.log_in(name).await;
         client.put("/v1/agents/me/state", json!({ "state": "ready" })).await.ok();
         let events = EventStream::follow(&client, 0).await;
