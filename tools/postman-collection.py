@@ -325,7 +325,7 @@ def templates():
 
 
 def campaigns():
-    one, nobody = {"id": "{{campaign_id}}"}, {"id": "00000000-0000-7000-8000-000000000000"}
+    one, list_ = {"id": "{{campaign_id}}"}, {"id": "{{rules_list_id}}"}
     report = {"attempt_ref": "call-{{run}}", "campaign_id": "{{campaign_id}}"}
     return [
         request("create_template", "Make a template for whoever we tried to reach", save={"tried_id": "body.id"}, body={
@@ -340,14 +340,23 @@ def campaigns():
                 test=[("in use", "body.code === 'in_use'")]),
         request("suspend_campaign", path=one, test=state_is("suspended")),
         request("resume_campaign", path=one, test=state_is("active")),
-        request("get_list_message_rules", path=nobody, status=404),
-        request("replace_list_message_rules", path=nobody, body={"message_rules": []}, status=404),
-        request("delete_list_message_rules", path=nobody, status=404),
-        request("create_attempt", path=nobody, body=report, status=404),
-        request("create_attempt_by_ref", path={"ref": "nobody-{{run}}"}, body=report, status=404),
-        request("list_attempts", path=nobody, status=404),
+        request("create_list", "Put a list under it", body={"name": "Renewals {{run}}", "campaign_id": "{{campaign_id}}"},
+                save={"rules_list_id": "body.id"}),
+        request("get_list_message_rules", path=list_, test=[("the campaign's", "body.own === false")]),
+        request("replace_list_message_rules", path=list_, body={"message_rules": []}, test=[("its own", "body.own")]),
+        request("delete_list_message_rules", path=list_),
+        request("create_customer", "Put a customer on it", save={"tried_customer_id": "body.id"}, body={
+            "list_id": "{{rules_list_id}}", "ref": "T-{{run}}", "name": "Sam", "email": "sam-{{run}}@customer.test"}),
+        request("create_attempt", path={"id": "{{tried_customer_id}}"}, body=report, status=201, test=[
+            ("the rule fired", "body.messages.length === 1 && body.messages[0].state === 'scheduled'"),
+            ("in progress", "body.customer.status === 'in_progress'")]),
+        request("create_attempt_by_ref", path={"ref": "T-{{run}}"}, body=report, status=200,
+                test=[("the same answer", "body.messages.length === 1")]),
+        request("list_attempts", path={"id": "{{tried_customer_id}}"}, test=[("one", "body.items.length === 1")]),
         request("stop_campaign", path=one, test=state_is("stopped")),
-        delete("campaign", "campaign_id"),
+        request("create_campaign", "Another one, which nothing refers to", body={"name": "Empty {{run}}"},
+                save={"empty_campaign_id": "body.id"}),
+        delete("campaign", "empty_campaign_id"),
     ]
 
 

@@ -220,6 +220,7 @@ async fn store_customer(
         callback_note: Set(after.callback_note.clone()),
         termination_code: Set(after.termination_code.clone()),
         termination_category: Set(after.termination_category),
+        termination_note: Set(after.termination_note.clone()),
         terminated_at: Set(after.terminated_at),
         attempt_count: Set(after.attempt_count),
         last_attempt_at: Set(after.last_attempt_at),

@@ -60,6 +60,7 @@ pub(super) fn apply(
         customer.status = CustomerStatus::Terminated;
         customer.termination_code.clone_from(&ending.code);
         customer.termination_category = ending.category;
+        customer.termination_note = None;
         customer.terminated_at = Some(now);
         (customer.callback_at, customer.callback_note) = (None, None);
     } else if !was_terminated {
