@@ -84,8 +84,8 @@ pub const FEATURE_EDGES: &[(&str, &[&str])] = &[
     ("campaigns", &["accounts", "conversations", "customers", "delivery", "scripts", "templates"]),
     ("classes", &["scripts"]),
     ("conversations", &["accounts", "delivery", "work"]),
-    // Erasing a customer reaches what campaigns keep of their attempts.
-    ("customers", &["accounts", "campaigns", "suppressions"]),
+    // Erasing a customer reaches what campaigns and broadcasts keep of them.
+    ("customers", &["accounts", "broadcasts", "campaigns", "suppressions"]),
     ("delivery", &["broadcasts", "conversations", "customers", "outgoing", "suppressions"]),
     ("events", &[]),
     ("feedback", &["broadcasts", "conversations", "delivery", "suppressions"]),

@@ -530,6 +530,44 @@ def suppressions():
     ]
 
 
+def broadcasts():
+    one, later = {"id": "{{broadcast_id}}"}, {"id": "{{later_broadcast_id}}"}
+    body = {"name": "Autumn {{run}}", "target": {"list_id": "{{broadcast_list_id}}"}, "template_id": "{{advert_id}}",
+            "account_id": "{{account_id}}"}
+    is_over = [("it is too late", "body.code === 'invalid_state'")]
+    return [
+        request("create_list", "Make a list", body={"name": "Autumn {{run}}"}, save={"broadcast_list_id": "body.id"}),
+        request("create_customer", "Put a customer on it", body={
+            "list_id": "{{broadcast_list_id}}", "ref": "B-{{run}}", "name": "Robin", "email": "robin-{{run}}@customer.test"}),
+        request("create_template", "Make an advertisement", save={"advert_id": "body.id"}, body={
+            "name": "Advert {{run}}", "category": "marketing", "subject": "An offer for {{ customer.name }}",
+            "text": "Dear {{ customer.name }}, buy now. No more of these: {{ unsubscribe_url }}"}),
+        request("publish_template", "Publish it", path={"id": "{{advert_id}}"}, test=state_is("published")),
+        *crud("broadcast", "broadcasts", body, {"guard": {"max_fail_percent": 10}}, "broadcast_id"),
+        request("preflight_broadcast", path=one, test=[("one would get it", "body.recipients === 1")]),
+        request("start_broadcast", path=one, test=state_is("preparing")),
+        request("get_broadcast", "Wait until it is over", path=one, until="body.state === 'completed'",
+                test=[("sent", "body.counts.sent === 1")]),
+        request("list_broadcast_recipients", path=one, save={"advert_message_id": "body.items[0].message_id"},
+                test=[("the ledger says so", "body.items[0].state === 'sent'")]),
+        request("get_message", "What was sent", path={"id": "{{advert_message_id}}"},
+                save={"unsubscribe_token": "body.text.match(/\\/u\\/([a-z2-7]+)/)[1]"}),
+        request("get_unsubscribe_page", who=None, path={"token": "{{unsubscribe_token}}"}),
+        request("create_unsubscribe", who=None, path={"token": "{{unsubscribe_token}}"}),
+        request("list_suppressions", "They get no more", query={"address": "robin-{{run}}@customer.test"},
+                test=[("unsubscribed", "body.items[0].reason === 'unsubscribed'")]),
+        request("pause_broadcast", path=one, status=409, test=is_over),
+        request("resume_broadcast", path=one, status=409, test=is_over),
+        request("retry_failed_broadcast", path=one, status=409, test=is_over),
+        request("create_broadcast", "One for later", body={**body, "scheduled_at": "2099-01-01T00:00:00Z"},
+                save={"later_broadcast_id": "body.id"}),
+        request("start_broadcast", "It is scheduled", path=later, test=state_is("scheduled")),
+        request("cancel_broadcast", path=later, test=state_is("cancelled")),
+        request("create_broadcast", "One that is not needed", body=body, save={"spare_broadcast_id": "body.id"}),
+        delete("broadcast", "spare_broadcast_id"),
+    ]
+
+
 def outcomes():
     return [
         *crud("outcome", "outcomes", {"code": "no_answer_{{run}}", "category": "non_contact"}, {"name": "No answer"}, "outcome_id"),
@@ -622,7 +660,7 @@ def collection():
         ("templates", templates()), ("classes", simple("class", "classes")), ("skills", simple("skill", "skills")),
         ("agent groups", simple("agent_group", "agent_groups")), ("agents", agents()), ("queues", queues()),
         ("offers", offers()), ("work items", work_items()), ("messages", messages()), ("suppressions", suppressions()),
-        ("outcomes", outcomes()), ("lists", lists()), ("customers", customers()),
+        ("outcomes", outcomes()), ("lists", lists()), ("customers", customers()), ("broadcasts", broadcasts()),
         ("campaigns", campaigns()),
         ("outgoing server", outgoing()),
         ("conversations", conversations()), ("work items, to the end", work_items_end()), ("events", events()),

@@ -61,5 +61,6 @@ CREATE TABLE broadcast_recipients (
 );
 CREATE INDEX ix_broadcast_recipients__due ON broadcast_recipients (broadcast_id, due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX ix_broadcast_recipients__begun ON broadcast_recipients (lease_until) WHERE phase = 'begun';
+CREATE INDEX ix_broadcast_recipients__customer ON broadcast_recipients (customer_id);
 CREATE INDEX ix_broadcast_recipients__state ON broadcast_recipients (broadcast_id, state);
 ";

@@ -18,7 +18,7 @@ use super::entity::{
 use crate::{
     clock::Timestamp,
     db::{Gate, among},
-    id::{BroadcastId, MessageId},
+    id::{BroadcastId, CustomerId, MessageId},
     suppressions::{AddressKeys, Barred},
 };
 
@@ -304,6 +304,20 @@ pub async fn take_over(tx: &DatabaseTransaction, now: Timestamp) -> Result<u64, 
         .exec(tx)
         .await?;
     Ok(lost.rows_affected)
+}
+
+/// Forgets who a customer was whose data is erased. Whether they still get what is not begun is asked when their turn comes.
+///
+/// # Errors
+/// Whatever the database says.
+pub async fn forget(tx: &DatabaseTransaction, customer: CustomerId) -> Result<(), DbErr> {
+    Entity::update_many()
+        .col_expr(Column::Address, Expr::value("erased"))
+        .col_expr(Column::Name, Expr::value(""))
+        .filter(Column::CustomerId.eq(customer))
+        .exec(tx)
+        .await?;
+    Ok(())
 }
 
 /// The condition of the index on rows that are being handed over.

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     accounts::entity::Channel,
     app::App,
+    broadcasts::ledger,
     campaigns::entity::attempt,
     clock::Timestamp,
     events,
@@ -61,6 +62,7 @@ async fn erase(tx: &DatabaseTransaction, now: Timestamp, row: &Model) -> Result<
     let addresses = [(&row.email_key, Channel::Email), (&row.sms_key, Channel::Sms)];
     let addresses = addresses.into_iter().filter_map(|(key, channel)| Some((key.clone()?, channel)));
     keep_only_keys(tx, now, &addresses.collect::<Vec<_>>()).await?;
+    ledger::forget(tx, row.id).await?;
     let answers = attempt::ActiveModel { answer: Set(json!({ "erased": true })), ..Default::default() };
     attempt::Entity::update_many()
         .set(answers)

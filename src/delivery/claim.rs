@@ -25,7 +25,7 @@ use crate::{
     conversations::entity::{MessageState, message},
     db::among,
     events,
-    id::MessageId,
+    id::{CampaignId, MessageId},
     lease::Leased,
     outgoing::{
         self,
@@ -137,9 +137,14 @@ async fn begin(
         .order_by_asc(Column::DueAt)
         .all(tx)
         .await?;
-    let found: Vec<(MessageId, MessageState, Option<String>)> = message::Entity::find()
+    let found: Vec<(MessageId, MessageState, Option<String>, Option<CampaignId>)> = message::Entity::find()
         .select_only()
-        .columns([message::Column::Id, message::Column::State, message::Column::Category])
+        .columns([
+            message::Column::Id,
+            message::Column::State,
+            message::Column::Category,
+            message::Column::CampaignId,
+        ])
         .filter(among(message::Column::Id, keys))
         .into_tuple()
         .all(tx)
@@ -148,8 +153,9 @@ async fn begin(
     let mut jobs = Vec::with_capacity(rows.len());
     for row in rows {
         let message = found.iter().find(|(id, ..)| *id == row.message_id);
-        let marketing = message.is_some_and(|(_, _, category)| category.as_deref() == Some("marketing"));
-        match message.map(|(_, state, _)| *state) {
+        let marketing = message.is_some_and(|(_, _, category, _)| category.as_deref() == Some("marketing"));
+        let campaign = message.and_then(|(.., campaign)| *campaign);
+        match message.map(|(_, state, ..)| *state) {
             // Left behind by a process that died a moment ago: `recover` decides about it.
             _ if row.phase != Phase::Idle => let_go(tx, row.message_id, row.due_at).await?,
             // What may not be repeated is not, whoever made it due.
@@ -159,7 +165,7 @@ async fn begin(
                     serde_json::from_value(row.recipients.clone()).unwrap_or_default();
                 let open = recipients.iter().filter(|one| one.is_open());
                 if let Some(reason) =
-                    open.into_iter().find_map(|one| barred.reason(&one.address, marketing, None))
+                    open.into_iter().find_map(|one| barred.reason(&one.address, marketing, campaign))
                 {
                     hold_back(tx, now, row.message_id, was, reason).await?;
                     continue;

@@ -10,6 +10,7 @@ use crate::{
     full_loop::make,
     support::{
         Backend, Client,
+        mailbox::queue,
         outbound::use_server,
         service::{Home, Service},
         smtp_sink::{Behaviour, SmtpSink},
@@ -27,7 +28,8 @@ fn recipients() -> usize {
 
 /// Makes a broadcast to so many customers and starts it; gives its id.
 async fn begin(admin: &Client, count: usize) -> String {
-    let account = json!({ "address": "offers@example.org", "inbound": { "protocol": "push" } });
+    let queue = queue(admin).await;
+    let account = json!({ "address": "offers@example.org", "inbound": { "protocol": "push" }, "fallback_queue_id": queue });
     let account = make(admin, "/v1/accounts", account).await;
     admin.post(&format!("/v1/accounts/{account}/activate"), json!({})).await.ok();
     let list = make(admin, "/v1/lists", json!({ "name": "Everybody" })).await;
