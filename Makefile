@@ -31,7 +31,8 @@ setup: ## Install what the tests need (Debian packages, Node and Python tools); 
 test: setup ## Every test: the crate on real servers, the stack, then the contract in the sandbox
 	@tools/stage.sh build          cargo build --workspace --all-targets
 	@tools/stage.sh stack          python3 tests/stack/test_stack.py
-	@tools/stage.sh cargo-test     $(STACK) run -- cargo test --workspace --no-fail-fast
+	@tools/stage.sh bounces        tools/bounce-corpus.sh target/bounces
+	@tools/stage.sh cargo-test     env POSTROOM_TEST_BOUNCES=$(CURDIR)/target/bounces $(STACK) run -- cargo test --workspace --no-fail-fast
 	@tools/stage.sh lint-openapi   tools/lint-openapi.sh
 	@tools/stage.sh postman        tools/with-sandbox.sh tools/postman.sh
 	@tools/stage.sh schemathesis   tools/with-sandbox.sh tools/schemathesis.sh
@@ -67,7 +68,7 @@ postman: ## Write the Postman collection anew (tools/postman-collection.py) for 
 	tools/postman-collection.py
 
 .PHONY: bench
-bench: ## Measure: intake beside mbsync, time to the offer, requests per second
+bench: ## Measure: intake, broadcasts, time to the offer, requests per second, each beside a reference
 	@tools/setup.sh stack bench
 	cargo build --release
 	$(STACK) run --durable -- bench/bench.py $(ARGS)

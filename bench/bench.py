@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures the release build beside named references, in one run on one machine; figures of different runs do not compare.
 
-    bench.py [intake] [offers] [requests]   all three when none is named
+    bench.py [intake] [broadcast] [offers] [requests]   all of them when none is named
 
 Runs inside tests/stack (`make bench ARGS=…`). Every figure is the median of the rounds, with the least and the most.
 """
@@ -12,12 +12,13 @@ import statistics
 import subprocess
 import sys
 
+import broadcast
 import intake
 import offers
 import requests_per_second
 from service import ROOT
 
-SUITES = {"intake": intake.run, "offers": offers.run, "requests": requests_per_second.run}
+SUITES = {"intake": intake.run, "broadcast": broadcast.run, "offers": offers.run, "requests": requests_per_second.run}
 
 
 class Table:
@@ -45,9 +46,11 @@ class Table:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("suites", nargs="*", help="intake, offers, requests")
+    parser.add_argument("suites", nargs="*", help="intake, broadcast, offers, requests")
     parser.add_argument("--messages", type=int, default=20_000, help="size of the mailbox for intake")
     parser.add_argument("--mails", type=int, default=1_000, help="mails for offers")
+    parser.add_argument("--recipients", type=int, default=20_000, help="size of a broadcast")
+    parser.add_argument("--crowd", type=int, default=1_000_000, help="size of the largest one")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=5, help="length of one run of requests")
     parser.add_argument("--databases", nargs="+", default=["sqlite", "postgres"], choices=["sqlite", "postgres"])

@@ -77,7 +77,8 @@ pub async fn claim(
 }
 
 /// Notes of claimed rows that they may be sent from now on; gives those that may. Not begun are rows that another process
-/// has taken over, of a broadcast that does not run any more, or of somebody who may not be written to.
+/// has taken over, of a broadcast that does not run any more, or of somebody who may not be written to; and none while the
+/// outgoing server is paused.
 ///
 /// # Errors
 /// Whatever the database says.
@@ -95,6 +96,7 @@ pub async fn begin(tx: &DatabaseTransaction, now: Timestamp, rows: &[Held]) -> R
          FROM wanted, (SELECT id AS running_id, campaign_id AS for_campaign, marketing FROM broadcasts \
            WHERE state = 'running') AS running \
          WHERE id = wanted_id AND attempts = fence AND phase = 'claimed' AND broadcast_id = running_id \
+         AND EXISTS (SELECT 1 FROM outgoing_server WHERE outgoing_server.state <> 'paused') \
          AND NOT EXISTS (SELECT 1 FROM suppressions \
            WHERE suppressions.address_key = broadcast_recipients.address_key \
            AND (suppressions.campaign_id IS NULL OR suppressions.campaign_id = for_campaign) \

@@ -22,6 +22,7 @@ use super::{
 use crate::{
     app::App,
     clock::Timestamp,
+    db::Gate,
     events::{self, NewEvent},
     http::{Answer, Body, Caller, Code, IfMatch, Problem, problem::ProblemBody},
 };
@@ -160,6 +161,7 @@ pub async fn delete_outgoing_server(app: web::Data<App>, if_match: IfMatch) -> R
 #[post("/outgoing-server/pause")]
 pub async fn pause_outgoing_server(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
     let (now, tx) = (app.clock.now(), app.db.begin().await?);
+    Gate::Sends.shut(&tx).await?;
     let row = find(&*tx).await?.ok_or_else(none)?;
     if !state::pause(&tx, now, &row, state::PAUSED_BY_HAND).await? {
         return Err(Problem::new(Code::InvalidState, "the outgoing server is paused already"));

@@ -12,7 +12,7 @@ use super::entity::{ActiveModel, Column, Entity, SuppressionReason};
 use crate::{
     accounts::entity::Channel,
     clock::Timestamp,
-    db::among,
+    db::{Gate, among},
     events::{self, NewEvent},
     id::SuppressionId,
 };
@@ -30,6 +30,8 @@ pub async fn keep_only_keys(
     if addresses.is_empty() {
         return Ok(());
     }
+    // When this commits, no send to the addresses begins any more.
+    Gate::Sends.shut(tx).await?;
     let these = among(Column::AddressKey, addresses.iter().map(|(key, _)| key.clone()));
     let bare = ActiveModel { address: Set(None), note: Set(None), ..Default::default() };
     Entity::update_many().set(bare).filter(these.clone()).exec(tx).await?;

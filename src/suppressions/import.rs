@@ -22,7 +22,7 @@ use crate::{
     app::App,
     campaigns::entity::campaign,
     clock::Timestamp,
-    db::{among, is_transient},
+    db::{Gate, among, is_transient},
     events::{self, NewEvent},
     http::{
         Code, Problem,
@@ -269,6 +269,7 @@ async fn insert(app: &App, mut rows: Vec<ActiveModel>) -> Result<u64, DbErr> {
     // In one order everywhere, so that two imports do not wait for each other.
     rows.sort_by(|a, b| key_of(a).cmp(key_of(b)));
     let (now, tx) = (app.clock.now(), app.db.begin().await?);
+    Gate::Sends.shut(&tx).await?;
     forget_expired(&tx, now, rows.iter().map(|row| key_of(row).to_owned()).collect()).await?;
     let known = OnConflict::new().do_nothing().to_owned();
     let created =

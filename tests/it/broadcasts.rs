@@ -219,6 +219,27 @@ on_both! {
         assert_eq!(sink.received().len(), 3);
     }
 
+    async fn a_paused_server_takes_nothing_more_of_a_broadcast(app) {
+        let late = Rule::at(Stage::Dot, Act::Late).on_message(3);
+        let (admin, sink) = (app.admin().await, SmtpSink::start(Behaviour::with(late)).await);
+        use_sink(&admin, &sink).await;
+        let list = list(&app.app, "Autumn", None).await;
+        store(&app.app, (0..20).map(|number| person(&app.app, list, number)).collect()).await;
+        let id = draft(&app, &admin, list, json!({})).await;
+        act(&admin, &id, "start").await;
+        tend_all(&app).await;
+        tokio::join!(send(&app), async {
+            sink.wait_until_late().await;
+            admin.post("/v1/outgoing-server/pause", json!({})).await.ok();
+            sink.release();
+        });
+        assert_eq!(sink.received().len(), 3);
+        assert_eq!(show(&admin, &id).await["counts"]["queued"], 17);
+        admin.post("/v1/outgoing-server/resume", json!({})).await.ok();
+        assert_eq!(finish(&app, &admin, &id).await["counts"]["sent"], 20);
+        assert_eq!(sink.received().len(), 20);
+    }
+
     async fn a_reply_goes_before_the_rest_of_a_broadcast(app) {
         let (admin, sink) = (app.admin().await, SmtpSink::start(Behaviour::default()).await);
         use_sink(&admin, &sink).await;

@@ -1,0 +1,162 @@
+"""Broadcasts: messages per second beside Postfix's smtp-source, memory, the import before them, and how long a message of
+more weight waits meanwhile."""
+
+import json
+import resource
+import shutil
+import socket
+import statistics
+import subprocess
+import threading
+import time
+from http.client import HTTPConnection
+
+from service import Postroom, rows_of
+
+CONNECTIONS = (1, 10, 50)
+# What smtp-source sends, in bytes: about what the template makes.
+LENGTH = 900
+TEXT = ("Dear {{ customer.name }},\n\nyour number is {{ customer.data.number }}. " + "This is what we wanted to tell you. " * 8
+        + "\n\n{{ account.display_name }}\n")
+
+
+class Sink:
+    """Postfix's smtp-sink on a free port: it takes everything and keeps nothing."""
+
+    def __enter__(self):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        program = shutil.which("smtp-sink") or "/usr/sbin/smtp-sink"
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        self.process = subprocess.Popen(
+            [program, "-u", "nobody", "-m", "2000", f"127.0.0.1:{self.port}", "1024"], stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 8192), most)))
+        for _ in range(100):
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                return self
+            except OSError:
+                time.sleep(0.05)
+        raise RuntimeError("smtp-sink did not open its port")
+
+    def __exit__(self, *_error):
+        self.process.terminate()
+        self.process.wait()
+
+
+def smtp_source(port, connections, messages):
+    program = shutil.which("smtp-source") or "/usr/sbin/smtp-source"
+    began = time.perf_counter()
+    subprocess.run([program, "-d", "-N", "-s", str(connections), "-m", str(messages), "-l", str(LENGTH), "-f", "a@example.org",
+                    "-t", "b@example.com", f"inet:127.0.0.1:{port}"], check=True, stdout=subprocess.DEVNULL)
+    return messages / (time.perf_counter() - began)
+
+
+def customers(count):
+    """The body of an import, made while it is sent."""
+    for begin in range(0, count, 1000):
+        rows = (json.dumps({"ref": f"c{n}", "name": f"Customer {n}", "email": f"c{n}@example.com", "data": {"number": n}})
+                for n in range(begin, min(count, begin + 1000)))
+        yield ("\n".join(rows) + "\n").encode()
+
+
+def import_customers(service, admin, name, count):
+    """Gives the list's id and how many rows a second were taken."""
+    made = admin.post("/v1/lists", {"name": name})["id"]
+    started = admin.post(f"/v1/lists/{made}/imports", {"format": "ndjson"})["id"]
+    began = time.perf_counter()
+    connection = HTTPConnection(service.address, timeout=600)
+    connection.request("PUT", f"/v1/imports/{started}/rows", customers(count), encode_chunked=True, headers={
+        "Authorization": f"Bearer {admin.token}", "Content-Type": "application/x-ndjson", "Transfer-Encoding": "chunked"})
+    answer = connection.getresponse()
+    done = json.loads(answer.read())
+    if answer.status != 200 or done["created_count"] != count:
+        raise RuntimeError(f"import: {answer.status} {done}")
+    return made, count / (time.perf_counter() - began)
+
+
+def peak_mib(process):
+    with open(f"/proc/{process.pid}/status", encoding="ascii") as status:
+        return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM"))
+
+
+class Run:
+    """One broadcast to `count` customers over so many connections, on a fresh database."""
+
+    def __init__(self, database, port, connections, count):
+        self.database, self.port, self.connections, self.count = database, port, connections, count
+        self.waits = []
+
+    def go(self, meanwhile=False):
+        with Postroom(self.database) as service:
+            admin = service.log_in()
+            admin.put("/v1/outgoing-server", {"transport": "smtp", "host": "127.0.0.1", "port": self.port, "security": "none",
+                                              "max_connections": self.connections, "max_messages_per_connection": 1000})
+            queue = admin.post("/v1/queues", {"name": "Front"})["id"]
+            account = admin.post("/v1/accounts", {"address": "offers@example.org", "display_name": "The offers",
+                                                  "inbound": {"protocol": "push"}, "fallback_queue_id": queue})["id"]
+            admin.post(f"/v1/accounts/{account}/activate")
+            template = admin.post("/v1/templates", {"name": "Offer", "purpose": "general", "subject": "For {{ customer.name }}",
+                                                    "text": TEXT})["id"]
+            admin.post(f"/v1/templates/{template}/publish")
+            listed, self.imported = import_customers(service, admin, "Everybody", self.count)
+            broadcast = admin.post("/v1/broadcasts", {"name": "Offer", "target": {"list_id": listed}, "template_id": template,
+                                                      "account_id": account})["id"]
+            admin.post(f"/v1/broadcasts/{broadcast}/start")
+            over = threading.Event()
+            if meanwhile:
+                asker = threading.Thread(target=self.ask, args=(service, account, over))
+                asker.start()
+            self.wait(service, broadcast)
+            over.set()
+            if meanwhile:
+                asker.join()
+            self.peak = peak_mib(service.process)
+            service.stop()
+            first, last = (int(rows_of(service, f"SELECT {edge}(sent_at) FROM broadcast_recipients")[0]) for edge in ("min", "max"))
+            sent = int(rows_of(service, "SELECT count(*) FROM broadcast_recipients WHERE state = 'sent'")[0])
+            if sent != self.count:
+                raise RuntimeError(f"{sent} of {self.count} were sent")
+            if meanwhile:
+                rows = rows_of(service, "SELECT sent_at - created_at FROM messages WHERE direction = 'outbound' AND state = 'sent'")
+                self.waits = sorted(int(row) for row in rows)
+            return self.count / max(0.001, (last - first) / 1000)
+
+    def wait(self, service, broadcast):
+        """Until it is over. Tokens live for minutes, runs may be longer."""
+        while True:
+            shown = service.log_in().get(f"/v1/broadcasts/{broadcast}")
+            if shown["ended_at"]:
+                if shown["state"] != "completed":
+                    raise RuntimeError(f"{shown['state']}: {shown['counts']}")
+                return
+            time.sleep(1)
+
+    def ask(self, service, account, over):
+        """One message every 50 ms, as a CRM would."""
+        client = service.log_in()
+        while not over.wait(0.05):
+            client.post("/v1/messages", {"to": {"address": "anna@example.com"}, "account_id": account,
+                                         "content": {"subject": "Hello", "text": "Now."}})
+
+
+def run(table, options):
+    with Sink() as sink:
+        for connections in CONNECTIONS:
+            measures = [("smtp-source", lambda: smtp_source(sink.port, connections, options.recipients))]
+            for database in options.databases:
+                measures.append((f"Postroom, {database}", lambda database=database: Run(
+                    database, sink.port, connections, options.recipients).go()))
+            table.measure(f"Broadcast to {options.recipients:,} over {connections} connections, messages/s", measures, options.rounds)
+        rows = []
+        for database in options.databases:
+            small, large = (Run(database, sink.port, 10, count) for count in (10_000, options.crowd))
+            small.go()
+            rate = large.go(meanwhile=True)
+            at = lambda percent: large.waits[min(len(large.waits) - 1, len(large.waits) * percent // 100)]
+            rows.append([database, f"{large.imported:,.0f}", f"{rate:,.0f}", f"{small.peak:,.0f}", f"{large.peak:,.0f}",
+                         f"{statistics.median(large.waits):,.0f}", f"{at(99):,}", f"{len(large.waits):,}"])
+        table.print(f"A crowd of {options.crowd:,} over 10 connections, and single sends meanwhile",
+                    ["", "imported/s", "sent/s", "MiB at 10,000", f"MiB at {options.crowd:,}", "wait p50 ms", "p99 ms", "sends"], rows)
