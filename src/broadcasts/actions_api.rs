@@ -62,10 +62,8 @@ pub async fn start_broadcast(
     let (now, tx) = (app.clock.now(), app.db.begin().await?);
     let row = find(&*tx, *id).await?;
     fits(&row, BroadcastAction::Start)?;
-    let obstacles = settings::obstacles(&app, &*tx, &row).await?;
-    if !obstacles.is_empty() {
-        return Err(Problem::validation(obstacles));
-    }
+    let row = settings::with_category(&tx, row).await?;
+    refuse_obstacles(&app, &tx, &row).await?;
     let change = match row.scheduled_at.filter(|at| *at > now) {
         Some(at) => Change { due_at: Some(at), ..Change::to(BroadcastState::Scheduled) },
         None => begun(now),
@@ -109,6 +107,7 @@ pub async fn resume_broadcast(
     let (now, tx) = (app.clock.now(), app.db.begin().await?);
     let row = find(&*tx, *id).await?;
     fits(&row, BroadcastAction::Resume)?;
+    refuse_obstacles(&app, &tx, &row).await?;
     let change = match row.prepared_at {
         Some(_) => Change { due_at: Some(now), ..Change::to(BroadcastState::Running) },
         None => begun(now),
@@ -165,6 +164,16 @@ pub async fn retry_failed_broadcast(
     let row = changed(&tx, now, &row, change).await?;
     tx.commit().await?;
     show(&app, &caller, row).await
+}
+
+/// What keeps it from being sent may have come up since it was begun.
+async fn refuse_obstacles(
+    app: &App,
+    tx: &DatabaseTransaction,
+    row: &broadcast::Model,
+) -> Result<(), Problem> {
+    let obstacles = settings::obstacles(app, tx, row).await?;
+    if obstacles.is_empty() { Ok(()) } else { Err(Problem::validation(obstacles)) }
 }
 
 async fn requeue(

@@ -1,7 +1,9 @@
 //! The one way in which a broadcast changes its state: guarded, counted and told.
 
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, sea_query::Expr,
+    ActiveValue::Set,
+    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter,
+    sea_query::{Expr, ExprTrait},
 };
 use serde_json::json;
 
@@ -70,6 +72,8 @@ pub async fn apply(
     };
     let guarded = Entity::update_many()
         .set(update)
+        // Whoever holds it finds that it was changed under their hands.
+        .col_expr(Column::Attempts, Expr::col(Column::Attempts).add(1))
         .filter(Column::Id.eq(row.id))
         .filter(Column::Version.eq(row.version))
         .filter(Column::State.eq(row.state));

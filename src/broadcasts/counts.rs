@@ -83,7 +83,7 @@ pub async fn count(db: &impl ConnectionTrait, id: BroadcastId) -> Result<Broadca
     let sql = "SELECT state, 0 AS begun, COUNT(*) FROM broadcast_recipients WHERE broadcast_id = $1 GROUP BY state \
                UNION ALL \
                SELECT state, 1 AS begun, COUNT(*) FROM broadcast_recipients WHERE phase = 'begun' AND broadcast_id = $1 \
-               GROUP BY state";
+               GROUP BY state ORDER BY 2";
     let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, [id.uuid().into()]);
     let mut counts = BroadcastCounts::default();
     for row in db.query_all_raw(statement).await? {

@@ -25,11 +25,25 @@ use crate::{
 /// How long a row is held before another process may take it, in seconds; renewed while it is held.
 pub const LEASE_S: i64 = 20;
 
+/// What stands for the address of somebody whose data is erased.
+pub const ERASED: &str = "erased";
+
 const LOST: &str = "the process that was sending it ended when it was perhaps handed over; it is not sent again, so that \
                     nobody gets it twice";
 
 /// A row that this process holds: its id and how often it was claimed, which is the fence.
 pub type Held = (MessageId, i64);
+
+/// A row that is to be begun.
+#[derive(Clone, Copy, Debug)]
+pub struct Begin {
+    /// The row.
+    pub held: Held,
+    /// The settings of the outgoing server that it goes to: their version, and when they were first made.
+    pub server: (i64, Timestamp),
+    /// When it is given up, if this is its first try.
+    pub expires_at: Timestamp,
+}
 
 /// What became of a row that was begun.
 #[derive(Clone, Debug)]
@@ -78,25 +92,35 @@ pub async fn claim(
 
 /// Notes of claimed rows that they may be sent from now on; gives those that may. Not begun are rows that another process
 /// has taken over, of a broadcast that does not run any more, or of somebody who may not be written to; and none while the
-/// outgoing server is paused.
+/// outgoing server is paused, wants to be left alone, or has other settings than the row was to go out with.
 ///
 /// # Errors
 /// Whatever the database says.
-pub async fn begin(tx: &DatabaseTransaction, now: Timestamp, rows: &[Held]) -> Result<Vec<MessageId>, DbErr> {
+pub async fn begin(
+    tx: &DatabaseTransaction,
+    now: Timestamp,
+    rows: &[Begin],
+) -> Result<Vec<MessageId>, DbErr> {
     if rows.is_empty() {
         return Ok(Vec::new());
     }
     // Who pauses a broadcast or bars an address shuts this gate: what is answered to them holds from then on.
     Gate::Sends.pass(tx).await?;
     let mut values = vec![now.into(), now.plus_s(LEASE_S).into()];
-    let list = Rows::<2>::new(rows.iter().map(|(id, fence)| [id.uuid().into(), (*fence).into()]));
+    let list = Rows::<5>::new(rows.iter().map(|row| {
+        let (version, made) = row.server;
+        [row.held.0.uuid().into(), row.held.1.into(), version.into(), made.into(), row.expires_at.into()]
+    }));
     let sql = format!(
-        "WITH wanted (wanted_id, fence) AS ({}) \
-         UPDATE broadcast_recipients SET phase = 'begun', due_at = NULL, lease_until = $2, updated_at = $1 \
+        "WITH wanted (wanted_id, fence, server_version, server_made, first_expiry) AS ({}) \
+         UPDATE broadcast_recipients SET phase = 'begun', due_at = NULL, lease_until = $2, updated_at = $1, \
+         expires_at = CASE WHEN tries = 0 THEN first_expiry ELSE expires_at END \
          FROM wanted, (SELECT id AS running_id, campaign_id AS for_campaign, marketing FROM broadcasts \
            WHERE state = 'running') AS running \
          WHERE id = wanted_id AND attempts = fence AND phase = 'claimed' AND broadcast_id = running_id \
-         AND EXISTS (SELECT 1 FROM outgoing_server WHERE outgoing_server.state <> 'paused') \
+         AND EXISTS (SELECT 1 FROM outgoing_server WHERE outgoing_server.version = server_version \
+           AND outgoing_server.created_at = server_made AND outgoing_server.state <> 'paused' \
+           AND (outgoing_server.retry_at IS NULL OR outgoing_server.retry_at <= $1)) \
          AND NOT EXISTS (SELECT 1 FROM suppressions \
            WHERE suppressions.address_key = broadcast_recipients.address_key \
            AND (suppressions.campaign_id IS NULL OR suppressions.campaign_id = for_campaign) \
@@ -314,8 +338,11 @@ pub async fn take_over(tx: &DatabaseTransaction, now: Timestamp) -> Result<u64, 
 /// Whatever the database says.
 pub async fn forget(tx: &DatabaseTransaction, customer: CustomerId) -> Result<(), DbErr> {
     Entity::update_many()
-        .col_expr(Column::Address, Expr::value("erased"))
+        .col_expr(Column::Address, Expr::value(ERASED))
         .col_expr(Column::Name, Expr::value(""))
+        // Servers quote addresses.
+        .col_expr(Column::Reason, Expr::value(None::<String>))
+        .col_expr(Column::LastText, Expr::value(None::<String>))
         .filter(Column::CustomerId.eq(customer))
         .exec(tx)
         .await?;

@@ -3,15 +3,15 @@
 pub mod actions_api;
 pub mod api;
 pub mod capture;
-mod change;
-mod counts;
+pub mod change;
+pub mod counts;
 pub mod dispatch;
 pub mod entity;
 mod gather;
 pub mod ledger;
 mod pace;
 mod preflight;
-mod prepare;
+pub mod prepare;
 pub mod print;
 pub mod recipients_api;
 mod rules;

@@ -145,8 +145,11 @@ async fn insert(
     recipient::Entity::insert_many(rows).on_conflict(once).exec_without_returning(tx).await
 }
 
-/// All customers were looked at: it runs, or there is nobody to send to.
-async fn finish(app: &App, held: Claimed, row: &broadcast::Model) -> anyhow::Result<()> {
+/// All customers were looked at: it runs, or there is nobody to send to. Nothing changes when it was called off meanwhile.
+///
+/// # Errors
+/// Whatever the database says.
+pub async fn finish(app: &App, held: Claimed, row: &broadcast::Model) -> anyhow::Result<()> {
     let now = app.clock.now();
     let tx = app.db.begin().await?;
     let any = recipient::Entity::find().filter(recipient::Column::BroadcastId.eq(row.id)).one(&*tx).await?;

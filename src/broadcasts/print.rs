@@ -10,6 +10,7 @@ use crate::{
     accounts::entity::account,
     app::App,
     campaigns::entity::campaign,
+    clock::Timestamp,
     conversations::{
         entity::MessageKind,
         outbound::{Filed, Letter, Press},
@@ -83,7 +84,12 @@ impl Printer {
     ///
     /// # Errors
     /// When the template cannot be rendered for this customer, or an address cannot be used.
-    pub fn print(&self, row: &recipient::Model, customer: &customer::Model) -> Result<Printed, String> {
+    pub fn print(
+        &self,
+        row: &recipient::Model,
+        customer: &customer::Model,
+        now: Timestamp,
+    ) -> Result<Printed, String> {
         let context = GeneralContext {
             customer: Some(customers::context::of(customer)),
             campaign: self.campaign.clone(),
@@ -108,6 +114,7 @@ impl Printer {
         };
         // Until somebody answers there is no conversation; it will bear the message's own id.
         self.press.dress(&self.account, row.id, ConversationId(row.id.uuid()), &mut mail);
+        mail.date = now.as_millis();
         let composed = compose(&mail).map_err(|error| error.to_string())?;
         let envelope = Envelope::new(Some(self.account.address.clone()), vec![row.address.clone()]);
         Ok(Printed { envelope: envelope.map_err(|error| error.to_string())?, raw: composed.raw, mail })

@@ -1,6 +1,8 @@
 //! What a broadcast is to be: checked when it is written, and again when it is begun.
 
-use sea_orm::{ConnectionTrait, DbErr, EntityTrait};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, sea_query::Expr,
+};
 
 use super::{api::BroadcastCreate, entity::broadcast, gather::compile};
 use crate::{
@@ -94,6 +96,24 @@ fn check_alone(wanted: &BroadcastCreate) -> Result<(), Problem> {
         errors.push(FieldError::new("/filter/expression", "invalid_expression", detail));
     }
     if errors.is_empty() { Ok(()) } else { Err(Problem::validation(errors)) }
+}
+
+/// The broadcast with the category of its template as it is now: a template's may change until it is published.
+///
+/// # Errors
+/// Whatever the database says.
+pub(super) async fn with_category(
+    tx: &DatabaseTransaction,
+    row: broadcast::Model,
+) -> Result<broadcast::Model, DbErr> {
+    let template = template::Entity::find_by_id(row.template_id).one(tx).await?;
+    let marketing = template.is_some_and(|template| template.category == TemplateCategory::Marketing);
+    broadcast::Entity::update_many()
+        .col_expr(broadcast::Column::Marketing, Expr::value(marketing))
+        .filter(broadcast::Column::Id.eq(row.id))
+        .exec(tx)
+        .await?;
+    Ok(broadcast::Model { marketing, ..row })
 }
 
 /// What keeps a broadcast from being begun now.

@@ -41,7 +41,7 @@ pub async fn file_answered(app: &App, named: Vec<ConversationId>) -> Result<(), 
         let printer = Printer::of(app, &find(app.db.read(), row.broadcast_id).await?).await;
         let customer = customer::Entity::find_by_id(row.customer_id).one(app.db.read()).await?;
         let Some((printer, customer)) = printer.ok().zip(customer) else { continue };
-        let filed = match printer.print(&row, &customer) {
+        let filed = match printer.print(&row, &customer, row.sent_at.unwrap_or(row.updated_at)) {
             Ok(printed) => printer.filed(app, &row, &printed).await?,
             Err(reason) => {
                 tracing::warn!(message = %row.id, reason, "a message that is answered cannot be written again");

@@ -14,7 +14,7 @@ use super::{
     counts::{self, BroadcastCounts},
     entity::{BroadcastRecipientState, BroadcastState, RecipientPhase, broadcast, recipient},
     prepare::prepare,
-    settings::find,
+    settings::{self, find},
 };
 use crate::{
     app::App,
@@ -78,9 +78,10 @@ async fn next_step(app: &App) -> anyhow::Result<Step> {
 async fn begin(app: &App, held: Claimed, row: &broadcast::Model) -> anyhow::Result<usize> {
     let now = app.clock.now();
     let late = row.scheduled_at.is_some_and(|at| at.plus_s(OVERDUE_S) < now);
-    let change = if late {
-        let reason = "its time passed by while nothing ran; resume it to send it all the same";
-        Change { reason: Some(reason.to_owned()), ..Change::to(BroadcastState::Paused) }
+    let late = late.then_some("its time passed by while nothing ran; resume it to send it all the same");
+    let obstacle = settings::obstacles(app, app.db.read(), row).await?.into_iter().next();
+    let change = if let Some(reason) = late.map(str::to_owned).or(obstacle.map(|found| found.detail)) {
+        Change { reason: Some(reason), ..Change::to(BroadcastState::Paused) }
     } else {
         Change { due_at: Some(now), started_at: Some(now), ..Change::to(BroadcastState::Preparing) }
     };

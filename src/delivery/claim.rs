@@ -23,7 +23,7 @@ use crate::{
     broadcasts::ledger,
     clock::Timestamp,
     conversations::entity::{MessageState, message},
-    db::among,
+    db::{Gate, among},
     events,
     id::{CampaignId, MessageId},
     lease::Leased,
@@ -96,6 +96,8 @@ pub(super) async fn claim(app: &App, flying: usize) -> Result<Claim, DbErr> {
     if free == 0 {
         return Ok(Claim::Wait(server.next_slot_at));
     }
+    // Before any row is locked: who bars an address waits until these are claimed, or they see it barred.
+    Gate::Sends.pass(&tx).await?;
     let keys = take(&tx, now, free).await?;
     if keys.is_empty() {
         return Ok(Claim::Nothing);

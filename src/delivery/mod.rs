@@ -23,4 +23,4 @@ mod timeline;
 
 pub use connections::Connections;
 pub use enqueue::{Outbound, enqueue};
-pub use report::note_report;
+pub use report::{lock, note_report};

@@ -1,13 +1,30 @@
 //! What a report says of a message goes into its timeline and the event log.
 
-use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, sea_query::Expr};
+use sea_orm::{
+    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    sea_query::Expr,
+};
 
 use super::{
     entity::delivery,
     settle::message_event,
     timeline::{self, Line},
 };
-use crate::{clock::Timestamp, conversations::entity::MessageState, events, id::MessageId};
+use crate::{clock::Timestamp, conversations::entity::MessageState, db::among, events, id::MessageId};
+
+/// Locks the deliveries of messages, which come before the messages themselves everywhere.
+///
+/// # Errors
+/// Whatever the database says.
+pub async fn lock(tx: &DatabaseTransaction, ids: Vec<MessageId>) -> Result<(), DbErr> {
+    delivery::Entity::find()
+        .filter(among(delivery::Column::MessageId, ids))
+        .order_by_asc(delivery::Column::MessageId)
+        .lock_exclusive()
+        .all(tx)
+        .await?;
+    Ok(())
+}
 
 /// Notes what a report says of a message, and its new state when it has one; a message that is known to have arrived, or
 /// not to have, is not tried again.

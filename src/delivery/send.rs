@@ -157,8 +157,11 @@ impl<'a> Round<'a> {
         let (app, bulk) = (self.app, self.bulk.held());
         let waiting = self.waiting.iter().map(|job| (job.row.message_id, job.row.attempts));
         let held = self.flying.iter().map(|(id, attempts)| (*id, *attempts)).chain(waiting).collect();
-        self.running
-            .push(async move { Done::Renewed(renew(app, held, bulk).await.map_err(Into::into)) }.boxed());
+        let renewed = async move {
+            app.connections.close_idle(outgoing::find(app.db.read()).await?.as_ref()).await;
+            Ok(renew(app, held, bulk).await?)
+        };
+        self.running.push(renewed.map(Done::Renewed).boxed());
     }
 
     fn take(&mut self, done: Done) {
@@ -193,11 +196,15 @@ impl<'a> Round<'a> {
             Done::Fed(Ok(fed)) => {
                 self.is_feeding = false;
                 match fed {
-                    Fed::Some(server) => self.server = Some(server),
+                    Fed::Some(server) => {
+                        self.server = Some(server);
+                        self.go_on();
+                        // Perhaps nobody of the lot gets it any more.
+                        self.feed();
+                    }
                     Fed::Wait(at) => self.next = self.next.into_iter().chain([at]).min(),
                     Fed::Nothing => {}
                 }
-                self.go_on();
             }
             Done::Ran(Ran { tried, stopped }) => {
                 self.runs -= 1;
@@ -254,6 +261,10 @@ impl<'a> Round<'a> {
             self.carry(job);
         }
         self.bulk.ask_to_yield(self.waiting.len().min(self.runs));
+        // What is ready goes back when the round ends.
+        if self.app.shutdown.is_stopping() {
+            return;
+        }
         let Some(server) = self.server.clone() else { return };
         let room = connections(&server).saturating_sub(self.flying.len() + self.waiting.len());
         while self.runs < room.min(self.bulk.len()) {

@@ -13,7 +13,10 @@ use sea_orm::{
 
 use crate::{
     app::App,
-    broadcasts::entity::{BroadcastRecipientState, RecipientPhase, recipient},
+    broadcasts::{
+        entity::{BroadcastRecipientState, RecipientPhase, recipient},
+        ledger::ERASED,
+    },
     clock::Timestamp,
     conversations::entity::{Direction, MessageKind, MessageState, message},
     db::among,
@@ -103,6 +106,7 @@ pub async fn note(
         return Ok(automatic);
     }
     let ids = || heard.iter().map(|one| one.about);
+    delivery::lock(tx, ids().collect()).await?;
     let recipients = recipient::Entity::find().filter(among(recipient::Column::Id, ids())).all(tx).await?;
     let messages = message::Entity::find().filter(among(message::Column::Id, ids())).all(tx).await?;
     for one in heard {
@@ -125,7 +129,8 @@ pub async fn note(
             Meaning::Complained => SuppressionReason::Complained,
             _ => continue,
         };
-        if let Some(address) = recipient.map(|row| row.address.clone()).or_else(|| addressee(message?, one)) {
+        let address = recipient.map(|row| row.address.clone()).or_else(|| addressee(message?, one));
+        if let Some(address) = address.filter(|address| address != ERASED) {
             bar(app, tx, now, &address, reason, &words).await?;
         }
     }

@@ -93,7 +93,8 @@ pub(super) async fn prepare(
     // A report about a broadcast is nobody's work, and needs no conversation.
     let answers = prepared.iter().filter(|one| one.heard.is_none());
     let named = answers.flat_map(|one| one.links.conversations.iter().copied()).collect();
-    broadcasts::thread::file_answered(app, named).await?;
+    // On the heap, because every poller's future would carry it otherwise.
+    Box::pin(broadcasts::thread::file_answered(app, named)).await?;
     Ok(prepared)
 }
 

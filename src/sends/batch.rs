@@ -216,7 +216,6 @@ async fn file(
                 going.push((*index, one));
             }
             Err(problem) => {
-                app.raw.forget(&raw_message::Model { data: None, ..one.filed.raw.clone() }).await;
                 entries.push(MessageBatchEntry::refused(*index, &problem));
             }
         }

@@ -6,7 +6,7 @@ use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::{
     app::App,
-    broadcasts::entity::recipient,
+    broadcasts::{entity::recipient, ledger::ERASED},
     conversations::entity::message,
     http::{Path, Problem},
     id::MessageId,
@@ -42,10 +42,15 @@ pub async fn get_unsubscribe_page(app: web::Data<App>, token: Path<String>) -> R
 #[post("/u/{token}")]
 pub async fn create_unsubscribe(app: web::Data<App>, token: Path<String>) -> Result<HttpResponse, Problem> {
     let address = address(&app, &token).await?;
+    let done = page("<p>You get no more of these mails.</p>");
+    // Nothing goes to somebody whose data is erased.
+    if address == ERASED {
+        return Ok(done);
+    }
     let (now, tx) = (app.clock.now(), app.db.begin().await?);
     bar(&app, &tx, now, &address, SuppressionReason::Unsubscribed, "by the link in a mail").await?;
     tx.commit().await?;
-    Ok(page("<p>You get no more of these mails.</p>"))
+    Ok(done)
 }
 
 /// The address that the mail of this token went to.

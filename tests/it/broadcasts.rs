@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use postroom::{
-    broadcasts::watch::tend,
+    broadcasts::{change, counts, entity::broadcast, prepare, watch::tend},
     customers::entity::{CustomerStatus, customer},
-    id::ListId,
+    id::{BroadcastId, ListId},
     mail::parse::{Limits, parse},
     workers::Step,
 };
@@ -238,6 +238,59 @@ on_both! {
         admin.post("/v1/outgoing-server/resume", json!({})).await.ok();
         assert_eq!(finish(&app, &admin, &id).await["counts"]["sent"], 20);
         assert_eq!(sink.received().len(), 20);
+    }
+
+    async fn a_soft_stop_ends_a_broadcast_after_the_messages_under_way(app) {
+        let late = Rule::at(Stage::Dot, Act::Late).on_message(3);
+        let (admin, sink) = (app.admin().await, SmtpSink::start(Behaviour::with(late)).await);
+        use_sink(&admin, &sink).await;
+        let list = list(&app.app, "Autumn", None).await;
+        store(&app.app, (0..20).map(|number| person(&app.app, list, number)).collect()).await;
+        let id = draft(&app, &admin, list, json!({})).await;
+        act(&admin, &id, "start").await;
+        tend_all(&app).await;
+        app.start_workers();
+        sink.wait_until_late().await;
+        let stopped = tokio::time::timeout(Duration::from_secs(30), async {
+            tokio::join!(app.app.stop(), async { sink.release() });
+        });
+        stopped.await.expect("it stops");
+        assert_eq!(sink.received().len(), 3);
+        let counts = counts::count(app.app.db.read(), id.parse().unwrap()).await.unwrap();
+        assert_eq!((counts.sent, counts.queued, counts.sending), (3, 17, 0));
+    }
+
+    async fn a_broadcast_that_was_called_off_while_it_was_looked_at_stays_so(app) {
+        let admin = app.admin().await;
+        let list = list(&app.app, "Autumn", None).await;
+        store(&app.app, vec![person(&app.app, list, 0)]).await;
+        let id = draft(&app, &admin, list, json!({})).await;
+        act(&admin, &id, "start").await;
+        // What a worker would hold that is between its last page and the end.
+        let tx = app.app.db.begin().await.unwrap();
+        let held = change::LEASED.claim(&tx, app.app.clock.now(), change::LEASE_S, 1).await.unwrap().pop().unwrap();
+        tx.commit().await.unwrap();
+        let row = broadcast::Entity::find_by_id(id.parse::<BroadcastId>().unwrap()).one(app.app.db.read()).await.unwrap().unwrap();
+        act(&admin, &id, "cancel").await;
+        prepare::finish(&app.app, held, &row).await.unwrap();
+        assert_eq!(show(&admin, &id).await["state"], "cancelled");
+    }
+
+    async fn a_template_that_becomes_marketing_before_it_is_published_is_sent_as_such(app) {
+        let admin = app.admin().await;
+        let list = list(&app.app, "Autumn", None).await;
+        store(&app.app, (0..2).map(|number| person(&app.app, list, number)).collect()).await;
+        let body = json!({ "address": "c0@example.org", "reason": "unsubscribed" });
+        admin.post("/v1/suppressions", body).await.ok();
+        let body = json!({ "name": "Later", "purpose": "general", "subject": "x", "text": "x {{ unsubscribe_url }}" });
+        let template = admin.post("/v1/templates", body).await.ok()["id"].as_str().unwrap().to_owned();
+        let id = draft(&app, &admin, list, json!({ "template_id": template })).await;
+        admin.patch(&format!("/v1/templates/{template}"), json!({ "category": "marketing" })).await.ok();
+        admin.post(&format!("/v1/templates/{template}/publish"), json!({})).await.ok();
+        act(&admin, &id, "start").await;
+        tend_all(&app).await;
+        let shown = show(&admin, &id).await;
+        assert_eq!((&shown["excluded"], &shown["counts"]["total"]), (&json!({ "suppressed": 1 }), &json!(1)), "{shown}");
     }
 
     async fn a_reply_goes_before_the_rest_of_a_broadcast(app) {

@@ -53,6 +53,7 @@ pub(in super::super) async fn feed(bulk: Arc<Bulk>) -> anyhow::Result<Fed> {
         (OutgoingState::Paused, _) => return Ok(Fed::Nothing),
         (OutgoingState::Failing, Some(at)) if at > now => return Ok(Fed::Wait(at)),
         // One message asks whether the server is back.
+        (OutgoingState::Failing, _) if !bulk.held().is_empty() => return Ok(Fed::Nothing),
         (OutgoingState::Failing, _) => 1,
         (OutgoingState::Running, _) => {
             LOT.min(PER_CONNECTION * u32::try_from(server.max_connections).unwrap_or(1))
@@ -92,7 +93,8 @@ impl Bulk {
         let printer = self.printer(&lot.broadcast).await?;
         let customers = self.customers(&lot.rows).await?;
         let (broadcast, printer) = (Arc::clone(&lot.broadcast), printer);
-        let (ready, left) = spawn_blocking(move || write(&broadcast, &printer, lot.rows, customers)).await?;
+        let (ready, left) =
+            spawn_blocking(move || write(&broadcast, &printer, lot.rows, customers, now)).await?;
         lock(&self.ready).extend(ready);
         if left.is_empty() {
             return Ok(());
@@ -131,6 +133,7 @@ fn write(
     printer: &Arc<Printer>,
     rows: Vec<recipient::Model>,
     customers: HashMap<CustomerId, customer::Model>,
+    now: Timestamp,
 ) -> (Vec<Ready>, Left) {
     let (mut ready, mut left) = (Vec::with_capacity(rows.len()), Vec::new());
     for row in rows {
@@ -139,7 +142,7 @@ fn write(
             left.push((row, BroadcastRecipientState::Skipped, reason.to_owned()));
             continue;
         }
-        match customer.map(|customer| printer.print(&row, customer)) {
+        match customer.map(|customer| printer.print(&row, customer, now)) {
             Some(Ok(printed)) => ready.push(Ready::new(row, printed, Arc::clone(printer))),
             Some(Err(reason)) => left.push((row, BroadcastRecipientState::Failed, reason)),
             None => {}

@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use super::{Bulk, Ready};
 use crate::{
-    broadcasts::{capture, entity::BroadcastRecipientState, ledger::Settled},
+    broadcasts::{
+        capture,
+        entity::BroadcastRecipientState,
+        ledger::{Begin, Settled},
+    },
     clock::Timestamp,
     conversations::entity::MessageState,
     delivery::{
@@ -39,7 +43,12 @@ pub(in super::super) async fn run(bulk: Arc<Bulk>, server: Arc<outgoing_server::
             run.affect(unreached.effect).await;
             break;
         }
-        if bulk.turn(settled.take(), Some(ready.held())).await {
+        let begin = Begin {
+            held: ready.held(),
+            server: (server.version, server.created_at),
+            expires_at: first_expiry(&bulk, &server),
+        };
+        if bulk.turn(settled.take(), Some(begin)).await {
             tried += 1;
             settled = Some(run.carry(&ready).await);
         }
@@ -81,7 +90,8 @@ impl Run<'_> {
         loop {
             let verdict = match self.connect().await {
                 Err(unreached) => {
-                    let untouched = case(ready, self.server).untouched(unreached.reason, due_at(ready));
+                    let untouched =
+                        case(self.bulk, ready, self.server).untouched(unreached.reason, due_at(ready));
                     Verdict { effect: unreached.effect, ..untouched }
                 }
                 Ok(()) => {
@@ -92,7 +102,7 @@ impl Run<'_> {
                         continue;
                     }
                     let now = self.bulk.app.clock.now();
-                    case(ready, self.server).judge(&report.outcome, &report.recipients, now)
+                    case(self.bulk, ready, self.server).judge(&report.outcome, &report.recipients, now)
                 }
             };
             self.affect(verdict.effect.clone()).await;
@@ -107,12 +117,12 @@ impl Run<'_> {
             Ok(()) => {
                 let reply = Reply { code: 250, enhanced: None, text: "captured, not sent".into() };
                 let outcome = Outcome::Accepted { reply, queue_id: None };
-                let verdict = case(ready, self.server).judge(&outcome, &[], app.clock.now());
+                let verdict = case(self.bulk, ready, self.server).judge(&outcome, &[], app.clock.now());
                 Verdict { reason: "captured, not sent".into(), reply: None, ..verdict }
             }
             Err(error) => {
                 tracing::error!(error = format!("{error:#}"), "a mail of a broadcast was not captured");
-                case(ready, self.server).put_off("it could not be kept".into(), app.clock.now())
+                case(self.bulk, ready, self.server).put_off("it could not be kept".into(), app.clock.now())
             }
         };
         settled(ready, verdict)
@@ -142,14 +152,19 @@ impl Run<'_> {
     }
 }
 
-fn case<'a>(ready: &'a Ready, server: &outgoing_server::Model) -> Case<'a> {
-    let row = &ready.row;
+/// When a recipient is given up who is tried for the first time now.
+fn first_expiry(bulk: &Bulk, server: &outgoing_server::Model) -> Timestamp {
+    bulk.app.clock.now().plus_s(server.retry_policy().give_up_after_s)
+}
+
+fn case<'a>(bulk: &Bulk, ready: &'a Ready, server: &outgoing_server::Model) -> Case<'a> {
+    let (row, first_expiry) = (&ready.row, first_expiry(bulk, server));
     Case {
         recipients: &ready.recipients,
         tries: row.tries,
         repeatable: false,
         due_at: due_at(ready),
-        expires_at: row.expires_at,
+        expires_at: if row.tries == 0 { first_expiry } else { row.expires_at },
         last_code: row.last_code,
         retry: server.retry_policy(),
         jitter: rand::random(),

@@ -6,7 +6,8 @@ use sea_orm::DbErr;
 
 use super::Bulk;
 use crate::{
-    broadcasts::ledger::{self, Held, Settled},
+    broadcasts::ledger::{self, Begin, Held, Settled},
+    db::Gate,
     together::Asked,
 };
 
@@ -19,12 +20,12 @@ const TRIES: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis(5
 #[derive(Debug)]
 pub(super) struct Turn {
     settled: Option<Settled>,
-    next: Option<Held>,
+    next: Option<Begin>,
 }
 
 impl Bulk {
     /// Writes down what became of one recipient and that the next one may be sent; false when it may not.
-    pub(super) async fn turn(self: &Arc<Self>, settled: Option<Settled>, next: Option<Held>) -> bool {
+    pub(super) async fn turn(self: &Arc<Self>, settled: Option<Settled>, next: Option<Begin>) -> bool {
         if settled.is_none() && next.is_none() {
             return false;
         }
@@ -41,8 +42,8 @@ impl Bulk {
         }
         let begun = answer.await.unwrap_or(false);
         self.forget(over);
-        if let Some((id, _)) = next.filter(|_| !begun) {
-            self.forget([id]);
+        if let Some(next) = next.filter(|_| !begun) {
+            self.forget([next.held.0]);
         }
         begun
     }
@@ -57,14 +58,14 @@ impl Bulk {
         }
         let begun = self.write(&settled, &next).await;
         for (next, sender) in answers {
-            let may = next.is_some_and(|(id, _)| begun.contains(&id));
+            let may = next.is_some_and(|next| begun.contains(&next.held.0));
             // A run that ended does not listen any more.
             let _ = sender.send(may);
         }
     }
 
     /// Gives those that may be sent; none when the database cannot be written.
-    async fn write(&self, settled: &[Settled], next: &[Held]) -> Vec<crate::id::MessageId> {
+    async fn write(&self, settled: &[Settled], next: &[Begin]) -> Vec<crate::id::MessageId> {
         for pause in TRIES {
             match self.try_write(settled, next).await {
                 Ok(begun) => return begun,
@@ -86,11 +87,15 @@ impl Bulk {
     async fn try_write(
         &self,
         settled: &[Settled],
-        next: &[Held],
+        next: &[Begin],
     ) -> Result<Vec<crate::id::MessageId>, DbErr> {
         let app = &self.app;
         let now = app.db.now(&app.clock).await?;
         let tx = app.db.begin().await?;
+        // Before any row is locked: who shuts the gate may want these rows then.
+        if !next.is_empty() {
+            Gate::Sends.pass(&tx).await?;
+        }
         let written = ledger::settle(&tx, now, settled).await?;
         if written.len() < settled.len() {
             let late = settled.len() - written.len();
@@ -98,7 +103,8 @@ impl Bulk {
         }
         let begun = ledger::begin(&tx, now, next).await?;
         if begun.len() < next.len() {
-            let away: Vec<Held> = next.iter().filter(|(id, _)| !begun.contains(id)).copied().collect();
+            let held = next.iter().map(|next| next.held);
+            let away: Vec<Held> = held.filter(|(id, _)| !begun.contains(id)).collect();
             ledger::turn_away(&tx, now, self.keys.clone(), &away).await?;
         }
         tx.commit_untold().await?;
