@@ -206,18 +206,7 @@ impl<'a> Round<'a> {
                     Fed::Nothing => {}
                 }
             }
-            Done::Ran(Ran { tried, stopped }) => {
-                self.runs -= 1;
-                self.done += tried;
-                if stopped {
-                    // What the others carry goes on; what is ready waits in the database until the server is asked again.
-                    self.server = None;
-                    let bulk = Arc::clone(&self.bulk);
-                    self.running.push(async move { bulk.empty().await }.map(|()| Done::Emptied).boxed());
-                }
-                self.go_on();
-                self.feed();
-            }
+            Done::Ran(ran) => self.ran(&ran),
             Done::Emptied => self.feed(),
             Done::Renewed(Ok(())) => {}
             Done::Renewed(Err(error)) => tracing::warn!(%error, "leases of messages were not renewed"),
@@ -230,6 +219,20 @@ impl<'a> Round<'a> {
                 self.fail(error);
             }
         }
+    }
+
+    /// A connection that carried recipients of broadcasts is free.
+    fn ran(&mut self, ran: &Ran) {
+        self.runs -= 1;
+        self.done += ran.tried;
+        if ran.stopped {
+            // What the others carry goes on; what is ready waits in the database until the server is asked again.
+            self.server = None;
+            let bulk = Arc::clone(&self.bulk);
+            self.running.push(async move { bulk.empty().await }.map(|()| Done::Emptied).boxed());
+        }
+        self.go_on();
+        self.feed();
     }
 
     /// A look failed: the messages that are being sent go on, and after a pause there is another look.

@@ -74,6 +74,118 @@ async fn answer(centre: &Centre, agent: &mut Agent, from: &str) -> Value {
     centre.admin.get(&format!("/v1/conversations/{conversation}/messages")).await.ok()
 }
 
+/// The campaign with its customers.
+struct Autumn {
+    centre: Centre,
+    campaign: String,
+    offer: String,
+    people: Vec<String>,
+}
+
+impl Autumn {
+    async fn begin(centre: Centre) -> Self {
+        let admin = &centre.admin;
+        let account =
+            admin.get(&format!("/v1/accounts?address={}", centre.address)).await.ok()["items"][0]["id"]
+                .clone();
+        for (code, category) in [("no_answer", "non_contact"), ("sold", "contact")] {
+            admin.post("/v1/outcomes", json!({ "code": code, "category": category })).await.ok();
+        }
+        let (first, missed, offer) =
+            (template(admin, "First").await, template(admin, "Missed").await, template(admin, "Offer").await);
+        let rules = json!([
+            { "name": "first", "trigger": "first_attempt", "template_id": first },
+            { "name": "missed", "trigger": "terminated", "match": { "termination_category": "non_contact" }, "template_id": missed },
+        ]);
+        let campaign = json!({ "name": "Autumn", "email_account_id": account, "message_rules": rules });
+        let campaign = make(admin, "/v1/campaigns", campaign).await;
+        admin.post(&format!("/v1/campaigns/{campaign}/start"), json!({})).await.ok();
+        let list = make(admin, "/v1/lists", json!({ "name": "Autumn", "campaign_id": campaign })).await;
+        let people = customers(admin, &list, 6).await;
+
+        Self { people, campaign, offer, centre }
+    }
+
+    /// The first attempt sends A; giving up for no answer sends B; for a contact, nothing, and it says why.
+    async fn attempts(&self) {
+        let Self { centre, campaign, people, .. } = self;
+        let admin = &centre.admin;
+        let tried = attempt(
+            admin,
+            0,
+            json!({ "attempt_ref": "1", "campaign_id": campaign, "outcome_code": "no_answer" }),
+        )
+        .await;
+        assert_eq!(tried["messages"].as_array().unwrap().len(), 1, "{tried}");
+        let given_up = json!({ "attempt_ref": "2", "campaign_id": campaign, "outcome_code": "no_answer", "next": { "terminate": true } });
+        let given_up = attempt(admin, 0, given_up).await;
+        assert_eq!(given_up["messages"].as_array().unwrap().len(), 1, "{given_up}");
+        assert_eq!(given_up["customer"]["status"], "terminated");
+        let sold = json!({ "attempt_ref": "1", "campaign_id": campaign, "outcome_code": "sold", "next": { "terminate": true } });
+        let sold = attempt(admin, 1, sold).await;
+        assert_eq!(sold["messages"].as_array().unwrap().len(), 1, "only the first attempt's: {sold}");
+        assert_eq!(sold["skipped"][0]["reason"], "no_match", "{sold}");
+        assert_eq!(
+            subjects(&centre.stack, &people[0], 2).await,
+            ["First for Customer 0", "Missed for Customer 0"]
+        );
+        assert_eq!(subjects(&centre.stack, &people[1], 1).await, ["First for Customer 1"]);
+    }
+
+    /// Of the others one is to be called back, one has been tried, two are unused.
+    async fn broadcast(&self) {
+        let Self { centre, campaign, people, offer } = self;
+        let admin = &centre.admin;
+        let callback = json!({ "attempt_ref": "1", "campaign_id": campaign, "next": { "callback_at": "2030-01-01T09:00:00Z" } });
+        attempt(admin, 2, callback).await;
+        attempt(admin, 3, json!({ "attempt_ref": "1", "campaign_id": campaign })).await;
+        let mut events = EventStream::follow_new(admin).await;
+        let broadcast =
+            json!({ "name": "Offer", "target": { "campaign_id": campaign }, "template_id": offer });
+        let broadcast = make(admin, "/v1/broadcasts", broadcast).await;
+        admin.post(&format!("/v1/broadcasts/{broadcast}/start"), json!({})).await.ok();
+        let over = tokio::time::timeout(Duration::from_secs(60), events.wait("broadcast.completed")).await;
+        assert_eq!(over.expect("it ends")["data"]["state"], "completed");
+        let shown = admin.get(&format!("/v1/broadcasts/{broadcast}")).await.ok();
+        assert_eq!(
+            (&shown["counts"]["sent"], &shown["excluded"]),
+            (&json!(3), &json!({ "status": 3 })),
+            "{shown}"
+        );
+        assert_eq!(
+            subjects(&centre.stack, &people[2], 2).await,
+            ["First for Customer 2", "Offer for Customer 2"]
+        );
+        for number in [4, 5] {
+            assert_eq!(
+                subjects(&centre.stack, &people[number], 1).await,
+                [format!("Offer for Customer {number}")]
+            );
+        }
+        for number in [0, 1, 3] {
+            let got = subjects(&centre.stack, &people[number], 1).await;
+            assert!(got.iter().all(|subject| !subject.starts_with("Offer")), "{got:?}");
+        }
+    }
+
+    /// Whoever answers comes to an agent in the conversation that begins with what they answer.
+    async fn answers(&self, anna: &mut Agent) {
+        let Self { centre, people, .. } = self;
+        let thread = answer(centre, anna, &people[4]).await;
+        assert_eq!(
+            (&thread["items"][0]["kind"], thread["items"].as_array().unwrap().len()),
+            (&json!("broadcast"), 2),
+            "{thread}"
+        );
+        let thread = answer(centre, anna, &people[1]).await;
+        assert_eq!(
+            (&thread["items"][0]["kind"], &thread["items"][1]["direction"]),
+            (&json!("direct"), &json!("inbound")),
+            "{thread}"
+        );
+    }
+}
+
 async fn the_campaign_runs(backend: Backend) {
     let Some(stack) = Stack::shared() else { return };
     let ca = stack.value("POSTROOM_TEST_CA");
@@ -83,89 +195,10 @@ async fn the_campaign_runs(backend: Backend) {
     let agents = [Service::agent(&admin, "anna").await];
     let centre = Centre::open(stack, &service, &agents).await;
     let mut anna = Agent::ready(&service, "anna").await;
-    let account =
-        admin.get(&format!("/v1/accounts?address={}", centre.address)).await.ok()["items"][0]["id"].clone();
-    for (code, category) in [("no_answer", "non_contact"), ("sold", "contact")] {
-        admin.post("/v1/outcomes", json!({ "code": code, "category": category })).await.ok();
-    }
-    let (first, missed, offer) =
-        (template(&admin, "First").await, template(&admin, "Missed").await, template(&admin, "Offer").await);
-    let rules = json!([
-        { "name": "first", "trigger": "first_attempt", "template_id": first },
-        { "name": "missed", "trigger": "terminated", "match": { "termination_category": "non_contact" }, "template_id": missed },
-    ]);
-    let campaign = json!({ "name": "Autumn", "email_account_id": account, "message_rules": rules });
-    let campaign = make(&admin, "/v1/campaigns", campaign).await;
-    admin.post(&format!("/v1/campaigns/{campaign}/start"), json!({})).await.ok();
-    let list = make(&admin, "/v1/lists", json!({ "name": "Autumn", "campaign_id": campaign })).await;
-    let people = customers(&admin, &list, 6).await;
-
-    // The first attempt sends A; giving up for no answer sends B; for a contact, nothing, and it says why.
-    let tried = attempt(
-        &admin,
-        0,
-        json!({ "attempt_ref": "1", "campaign_id": campaign, "outcome_code": "no_answer" }),
-    )
-    .await;
-    assert_eq!(tried["messages"].as_array().unwrap().len(), 1, "{tried}");
-    let given_up = json!({ "attempt_ref": "2", "campaign_id": campaign, "outcome_code": "no_answer", "next": { "terminate": true } });
-    let given_up = attempt(&admin, 0, given_up).await;
-    assert_eq!(given_up["messages"].as_array().unwrap().len(), 1, "{given_up}");
-    assert_eq!(given_up["customer"]["status"], "terminated");
-    let sold = json!({ "attempt_ref": "1", "campaign_id": campaign, "outcome_code": "sold", "next": { "terminate": true } });
-    let sold = attempt(&admin, 1, sold).await;
-    assert_eq!(sold["messages"].as_array().unwrap().len(), 1, "only the first attempt's: {sold}");
-    assert_eq!(sold["skipped"][0]["reason"], "no_match", "{sold}");
-    assert_eq!(
-        subjects(&centre.stack, &people[0], 2).await,
-        ["First for Customer 0", "Missed for Customer 0"]
-    );
-    assert_eq!(subjects(&centre.stack, &people[1], 1).await, ["First for Customer 1"]);
-
-    // Of the others one is to be called back, one has been tried, three are unused.
-    let callback = json!({ "attempt_ref": "1", "campaign_id": campaign, "next": { "callback_at": "2030-01-01T09:00:00Z" } });
-    attempt(&admin, 2, callback).await;
-    attempt(&admin, 3, json!({ "attempt_ref": "1", "campaign_id": campaign })).await;
-    let mut events = EventStream::follow_new(&admin).await;
-    let broadcast = json!({ "name": "Offer", "target": { "campaign_id": campaign }, "template_id": offer });
-    let broadcast = make(&admin, "/v1/broadcasts", broadcast).await;
-    admin.post(&format!("/v1/broadcasts/{broadcast}/start"), json!({})).await.ok();
-    let over = tokio::time::timeout(Duration::from_secs(60), events.wait("broadcast.completed")).await;
-    assert_eq!(over.expect("it ends")["data"]["state"], "completed");
-    let shown = admin.get(&format!("/v1/broadcasts/{broadcast}")).await.ok();
-    assert_eq!(
-        (&shown["counts"]["sent"], &shown["excluded"]),
-        (&json!(3), &json!({ "status": 3 })),
-        "{shown}"
-    );
-    assert_eq!(
-        subjects(&centre.stack, &people[2], 2).await,
-        ["First for Customer 2", "Offer for Customer 2"]
-    );
-    for number in [4, 5] {
-        assert_eq!(
-            subjects(&centre.stack, &people[number], 1).await,
-            [format!("Offer for Customer {number}")]
-        );
-    }
-    for number in [0, 1, 3] {
-        let got = subjects(&centre.stack, &people[number], 1).await;
-        assert!(got.iter().all(|subject| !subject.starts_with("Offer")), "{got:?}");
-    }
-
-    // Whoever answers comes to an agent in the conversation that begins with what they answer.
-    let thread = answer(&centre, &mut anna, &people[4]).await;
-    assert_eq!(
-        (&thread["items"][0]["kind"], thread["items"].as_array().unwrap().len()),
-        (&json!("broadcast"), 2),
-        "{thread}"
-    );
-    let thread = answer(&centre, &mut anna, &people[1]).await;
-    assert_eq!(
-        (&thread["items"][0]["kind"], &thread["items"][1]["direction"]),
-        (&json!("direct"), &json!("inbound")),
-        "{thread}"
-    );
+    let autumn = Autumn::begin(centre).await;
+    autumn.attempts().await;
+    autumn.broadcast().await;
+    autumn.answers(&mut anna).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
