@@ -661,9 +661,9 @@ def collection():
         ("templates", templates()), ("classes", simple("class", "classes")), ("skills", simple("skill", "skills")),
         ("agent groups", simple("agent_group", "agent_groups")), ("agents", agents()), ("queues", queues()),
         ("offers", offers()), ("work items", work_items()), ("messages", messages()), ("suppressions", suppressions()),
-        ("outcomes", outcomes()), ("lists", lists()), ("customers", customers()), ("broadcasts", broadcasts()),
+        ("outcomes", outcomes()), ("lists", lists()), ("customers", customers()),
         ("campaigns", campaigns()),
-        ("outgoing server", outgoing()),
+        ("outgoing server", outgoing()), ("broadcasts", broadcasts()),
         ("conversations", conversations()), ("work items, to the end", work_items_end()), ("events", events()),
         ("sandbox", sandbox()),
     ]
