@@ -105,6 +105,7 @@ impl App {
         refuse_newer(db.read()).await?;
         let raw = RawStore::open(&config.storage)
             .context("storage.object_store_url: the object store cannot be opened")?;
+        let tail = Tail::open(&db).await.context("the event log cannot be read")?;
         let shutdown = Shutdown::default();
         let app = Self(Arc::new(Shared {
             config,
@@ -113,7 +114,7 @@ impl App {
             sealer,
             raw,
             instance_id: OnceCell::new(),
-            tail: Tail::default(),
+            tail,
             access: access::Memory::default(),
             claims: Claims::default(),
             scripts: Library::default(),

@@ -22,18 +22,24 @@ const POSITION_LOCK: i64 = 0x706f_7374_726f_6f6d;
 
 /// Where this process's readers get new events from, in order and without gaps unless they fall far behind.
 #[derive(Clone, Debug)]
-pub struct Tail(broadcast::Sender<Arc<Model>>);
-
-impl Default for Tail {
-    fn default() -> Self {
-        Self(broadcast::channel(4096).0)
-    }
+pub struct Tail {
+    readers: broadcast::Sender<Arc<Model>>,
+    /// The log's end before anybody could listen: all that comes after it is handed out, however late following starts.
+    opened_at: i64,
 }
 
 impl Tail {
+    /// Before the first reader.
+    ///
+    /// # Errors
+    /// Whatever the database says.
+    pub async fn open(db: &Db) -> Result<Self, DbErr> {
+        Ok(Self { readers: broadcast::channel(4096).0, opened_at: last_position(db).await? })
+    }
+
     /// Begins to listen. A reader that lags behind by 4,096 events is told so and reads on in the table.
     pub fn subscribe(&self) -> broadcast::Receiver<Arc<Model>> {
-        self.0.subscribe()
+        self.readers.subscribe()
     }
 }
 
@@ -46,8 +52,7 @@ pub fn start(app: &App) {
 
 async fn follow(app: &App) -> anyhow::Result<()> {
     let mut listener = Listener::connect(app).await?;
-    place(&app.db).await?;
-    let mut seen = last_position(&app.db).await?;
+    let mut seen = app.tail.opened_at;
     while !app.shutdown.is_stopping() {
         match advance(app, seen).await {
             Ok(position) => seen = position,
@@ -78,7 +83,7 @@ async fn advance(app: &App, mut seen: i64) -> Result<i64, DbErr> {
             seen = event.position.unwrap_or(seen);
             wake(&app.wakes, &event.kind);
             // Nobody listening is fine: the table keeps the event.
-            let _ = app.tail.0.send(Arc::new(event));
+            let _ = app.tail.readers.send(Arc::new(event));
         }
         if count < BATCH {
             return Ok(seen);

@@ -37,7 +37,10 @@ async fn read(client: &Client, path: &str, last_id: Option<i64>, count: usize) -
     assert_eq!(answer.status(), 200);
     let (mut bytes, mut text, mut found) = (answer.bytes_stream(), String::new(), Vec::new());
     while found.len() < count {
-        text.push_str(std::str::from_utf8(&bytes.next().await.unwrap().unwrap()).unwrap());
+        // Only so that a test that fails does not hang.
+        let more = tokio::time::timeout(Duration::from_secs(60), bytes.next()).await;
+        let more = more.unwrap_or_else(|_| panic!("{count} events did not come, but {found:?}"));
+        text.push_str(std::str::from_utf8(&more.unwrap().unwrap()).unwrap());
         while let Some((block, rest)) =
             text.split_once("\n\n").map(|(block, rest)| (block.to_owned(), rest.to_owned()))
         {
@@ -104,6 +107,14 @@ on_both! {
         let mut seen = numbers(&reading.await.unwrap());
         seen.sort_unstable();
         assert_eq!(seen, (0..400).collect::<Vec<_>>());
+    }
+
+    async fn a_reader_who_was_there_before_the_log_is_followed_misses_nothing(app) {
+        let admin = app.admin().await;
+        let mut stream = EventStream::follow_new(&admin).await;
+        write(&app, vec![numbered(0)]).await;
+        app.start_workers();
+        assert_eq!(stream.wait("test.happened").await["data"]["number"], 0);
     }
 
     async fn agents_see_only_what_concerns_them(app) {
