@@ -6,8 +6,8 @@
 //! still be written to is asked by the very statement that begins a row.
 
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, EntityTrait, QueryFilter, Statement,
-    Value,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, EntityTrait, QueryFilter,
+    QuerySelect, Statement, Value,
     sea_query::{Expr, ExprTrait},
 };
 
@@ -41,11 +41,9 @@ pub struct Begin {
     pub held: Held,
     /// The settings of the outgoing server that it goes to: their version, and when they were first made.
     pub server: (i64, Timestamp),
-    /// When it is given up, if this is its first try.
-    pub expires_at: Timestamp,
 }
 
-/// What became of a row that was begun.
+/// What became of a row that was begun, or that the server refused before it was.
 #[derive(Clone, Debug)]
 pub struct Settled {
     /// The row.
@@ -58,6 +56,8 @@ pub struct Settled {
     pub due_at: Option<Timestamp>,
     /// How many tries it has used up.
     pub tries: i64,
+    /// When it is given up.
+    pub expires_at: Timestamp,
     /// The server's reply code.
     pub code: Option<i32>,
     /// The server's words.
@@ -107,14 +107,13 @@ pub async fn begin(
     // Who pauses a broadcast or bars an address shuts this gate: what is answered to them holds from then on.
     Gate::Sends.pass(tx).await?;
     let mut values = vec![now.into(), now.plus_s(LEASE_S).into()];
-    let list = Rows::<5>::new(rows.iter().map(|row| {
+    let list = Rows::<4>::new(rows.iter().map(|row| {
         let (version, made) = row.server;
-        [row.held.0.uuid().into(), row.held.1.into(), version.into(), made.into(), row.expires_at.into()]
+        [row.held.0.uuid().into(), row.held.1.into(), version.into(), made.into()]
     }));
     let sql = format!(
-        "WITH wanted (wanted_id, fence, server_version, server_made, first_expiry) AS ({}) \
-         UPDATE broadcast_recipients SET phase = 'begun', due_at = NULL, lease_until = $2, updated_at = $1, \
-         expires_at = CASE WHEN tries = 0 THEN first_expiry ELSE expires_at END \
+        "WITH wanted (wanted_id, fence, server_version, server_made) AS ({}) \
+         UPDATE broadcast_recipients SET phase = 'begun', due_at = NULL, lease_until = $2, updated_at = $1 \
          FROM wanted, (SELECT id AS running_id, campaign_id AS for_campaign, marketing FROM broadcasts \
            WHERE state = 'running') AS running \
          WHERE id = wanted_id AND attempts = fence AND phase = 'claimed' AND broadcast_id = running_id \
@@ -126,29 +125,36 @@ pub async fn begin(
            AND (suppressions.campaign_id IS NULL OR suppressions.campaign_id = for_campaign) \
            AND (suppressions.expires_at IS NULL OR suppressions.expires_at > $1) \
            AND (marketing OR suppressions.reason <> 'unsubscribed')) \
-         RETURNING id",
+",
         list.sql(values.len())
     );
     values.extend(list.0);
     let begun =
-        tx.query_all_raw(Statement::from_sql_and_values(tx.get_database_backend(), sql, values)).await?;
-    begun.iter().map(|row| row.try_get_by_index(0).map(MessageId)).collect()
+        tx.execute_raw(Statement::from_sql_and_values(tx.get_database_backend(), sql, values)).await?;
+    if begun.rows_affected() == rows.len() as u64 {
+        return Ok(rows.iter().map(|row| row.held.0).collect());
+    }
+    let begun: Vec<(MessageId, i64)> = Entity::find()
+        .select_only()
+        .columns([Column::Id, Column::Attempts])
+        .filter(among(Column::Id, rows.iter().map(|row| row.held.0)))
+        .filter(Column::Phase.eq(RecipientPhase::Begun))
+        .into_tuple()
+        .all(tx)
+        .await?;
+    Ok(begun.into_iter().filter(|held| rows.iter().any(|row| row.held == *held)).map(|(id, _)| id).collect())
 }
 
-/// Writes down what became of rows that were begun; gives those that nobody had taken over.
+/// Writes down what became of rows, of those that nobody had taken over; gives how many that were.
 ///
 /// # Errors
 /// Whatever the database says.
-pub async fn settle(
-    tx: &DatabaseTransaction,
-    now: Timestamp,
-    rows: &[Settled],
-) -> Result<Vec<MessageId>, DbErr> {
+pub async fn settle(tx: &DatabaseTransaction, now: Timestamp, rows: &[Settled]) -> Result<usize, DbErr> {
     if rows.is_empty() {
-        return Ok(Vec::new());
+        return Ok(0);
     }
     let mut values = vec![now.into()];
-    let list = Rows::<9>::new(rows.iter().map(|row| {
+    let list = Rows::<10>::new(rows.iter().map(|row| {
         let sent_at = (row.state == BroadcastRecipientState::Sent).then_some(now);
         [
             row.held.0.uuid().into(),
@@ -157,23 +163,23 @@ pub async fn settle(
             row.reason.as_str().into(),
             row.due_at.into(),
             row.tries.into(),
+            row.expires_at.into(),
             row.code.into(),
             row.text.clone().into(),
             sent_at.into(),
         ]
     }));
     let sql = format!(
-        "WITH done (done_id, fence, new_state, new_reason, new_due_at, new_tries, new_code, new_text, new_sent_at) \
+        "WITH done (done_id, fence, new_state, new_reason, new_due_at, new_tries, new_expires_at, new_code, new_text, new_sent_at) \
          AS ({}) \
          UPDATE broadcast_recipients SET phase = 'idle', lease_until = 0, state = new_state, reason = new_reason, \
-         due_at = new_due_at, tries = new_tries, last_code = new_code, last_text = new_text, sent_at = new_sent_at, \
-         updated_at = $1 FROM done WHERE id = done_id AND attempts = fence AND phase = 'begun' RETURNING id",
+         due_at = new_due_at, tries = new_tries, expires_at = new_expires_at, last_code = new_code, last_text = new_text, sent_at = new_sent_at, \
+         updated_at = $1 FROM done WHERE id = done_id AND attempts = fence AND phase <> 'idle'",
         list.sql(values.len())
     );
     values.extend(list.0);
-    let done =
-        tx.query_all_raw(Statement::from_sql_and_values(tx.get_database_backend(), sql, values)).await?;
-    done.iter().map(|row| row.try_get_by_index(0).map(MessageId)).collect()
+    let done = tx.execute_raw(Statement::from_sql_and_values(tx.get_database_backend(), sql, values)).await?;
+    Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
 }
 
 /// Values of `N` columns for a list, filled up to a power of two with a row that matches nothing, so that lists of all

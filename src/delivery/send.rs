@@ -45,9 +45,6 @@ pub async fn deliver(app: App) -> anyhow::Result<Step> {
     })
 }
 
-/// For each connection, recipients of broadcasts are claimed when fewer are ready.
-const READY: usize = 16;
-
 /// How many connections the server takes.
 fn connections(server: &outgoing_server::Model) -> usize {
     usize::try_from(server.max_connections).unwrap_or(1)
@@ -109,6 +106,7 @@ impl<'a> Round<'a> {
     async fn run(&mut self) -> anyhow::Result<()> {
         self.look();
         let mut renewing = tokio::time::interval_at(Instant::now() + RENEW, RENEW);
+        let bulk = Arc::clone(&self.bulk);
         while !self.running.is_empty() {
             let (called, pause) = (self.app.wakes.deliver.notified(), self.pause());
             tokio::select! {
@@ -121,6 +119,7 @@ impl<'a> Round<'a> {
                 }
                 _ = renewing.tick() => self.renew(),
                 () = called => self.look(),
+                () = bulk.low() => self.feed(),
                 () = tokio::time::sleep(pause) => self.look(),
             }
         }
@@ -246,9 +245,8 @@ impl<'a> Round<'a> {
     /// Claims recipients of broadcasts while few are ready.
     fn feed(&mut self) {
         let bulk = Arc::clone(&self.bulk);
-        let enough = self.runs.max(1) * READY;
         let may = Instant::now() >= self.not_before && !self.app.shutdown.is_stopping();
-        if may && !self.is_feeding && bulk.len() < enough {
+        if may && !self.is_feeding && bulk.is_low() {
             self.is_feeding = true;
             self.running.push(async move { Done::Fed(feed(bulk).await) }.boxed());
         }

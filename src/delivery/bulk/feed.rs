@@ -1,6 +1,12 @@
 //! Claims recipients and writes their mails, ahead of the connections that carry them.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use sea_orm::{EntityTrait, QueryFilter};
 use tokio::task::spawn_blocking;
@@ -26,8 +32,8 @@ use crate::{
 };
 
 /// How many recipients are claimed at once, for each connection and at most.
-const PER_CONNECTION: u32 = 32;
-const LOT: u32 = 512;
+const PER_CONNECTION: usize = 32;
+const LOT: usize = 512;
 
 /// What a look for recipients found.
 #[derive(Debug)]
@@ -56,10 +62,15 @@ pub(in super::super) async fn feed(bulk: Arc<Bulk>) -> anyhow::Result<Fed> {
         (OutgoingState::Failing, _) if !bulk.held().is_empty() => return Ok(Fed::Nothing),
         (OutgoingState::Failing, _) => 1,
         (OutgoingState::Running, _) => {
-            LOT.min(PER_CONNECTION * u32::try_from(server.max_connections).unwrap_or(1))
+            let connections = usize::try_from(server.max_connections).unwrap_or(1);
+            LOT.min(PER_CONNECTION * connections).min(bulk.room())
         }
     };
-    let free = state::free_slots(&server, now, wanted);
+    if wanted == 0 {
+        return Ok(Fed::Nothing);
+    }
+    bulk.lot.store(wanted, Ordering::Relaxed);
+    let free = state::free_slots(&server, now, u32::try_from(wanted).unwrap_or(u32::MAX));
     if free == 0 {
         return Ok(Fed::Wait(server.next_slot_at));
     }
@@ -92,9 +103,11 @@ impl Bulk {
     async fn write_lot(&self, now: Timestamp, lot: Lot) -> anyhow::Result<()> {
         let printer = self.printer(&lot.broadcast).await?;
         let customers = self.customers(&lot.rows).await?;
-        let (broadcast, printer) = (Arc::clone(&lot.broadcast), printer);
-        let (ready, left) =
-            spawn_blocking(move || write(&broadcast, &printer, lot.rows, customers, now)).await?;
+        let (broadcast, held) = (Arc::clone(&lot.broadcast), Arc::clone(&self.bytes));
+        let written = spawn_blocking(move || write(&broadcast, &printer, lot.rows, &customers, now, &held));
+        let (ready, left) = written.await?;
+        let largest = ready.iter().map(|ready| ready.printed.raw.len()).max();
+        self.largest.store(largest.unwrap_or_default(), Ordering::Relaxed);
         lock(&self.ready).extend(ready);
         if left.is_empty() {
             return Ok(());
@@ -132,8 +145,9 @@ fn write(
     broadcast: &broadcast::Model,
     printer: &Arc<Printer>,
     rows: Vec<recipient::Model>,
-    customers: HashMap<CustomerId, customer::Model>,
+    customers: &HashMap<CustomerId, customer::Model>,
     now: Timestamp,
+    held: &Arc<AtomicUsize>,
 ) -> (Vec<Ready>, Left) {
     let (mut ready, mut left) = (Vec::with_capacity(rows.len()), Vec::new());
     for row in rows {
@@ -143,7 +157,7 @@ fn write(
             continue;
         }
         match customer.map(|customer| printer.print(&row, customer, now)) {
-            Some(Ok(printed)) => ready.push(Ready::new(row, printed, Arc::clone(printer))),
+            Some(Ok(printed)) => ready.push(Ready::new(row, printed, Arc::clone(printer), held)),
             Some(Err(reason)) => left.push((row, BroadcastRecipientState::Failed, reason)),
             None => {}
         }

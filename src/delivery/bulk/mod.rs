@@ -15,6 +15,8 @@ use std::{
     },
 };
 
+use tokio::sync::Notify;
+
 use super::rules::Recipient;
 use crate::{
     app::App,
@@ -24,12 +26,18 @@ use crate::{
         print::{Printed, Printer},
     },
     id::{BroadcastId, MessageId},
+    mail::smtp::Letter,
     suppressions::AddressKeys,
     together::Batch,
 };
 pub(super) use feed::{Fed, feed};
 pub(super) use run::{Ran, run};
 use turns::Turn;
+
+/// How many bytes of written mails are held, about; a larger mail is held alone.
+const MOST_BYTES: usize = 16 << 20;
+/// How many mails are written while it is not known how large they are.
+const FIRST: usize = 16;
 
 /// A recipient whose mail is written.
 #[derive(Debug)]
@@ -40,15 +48,42 @@ struct Ready {
     printed: Printed,
     /// What its mail was written by, for those who keep it.
     printer: Arc<Printer>,
+    _weight: Weight,
+}
+
+/// The bytes of a mail, counted as long as it is held.
+#[derive(Debug)]
+struct Weight {
+    bytes: usize,
+    of: Arc<AtomicUsize>,
+}
+
+impl Weight {
+    fn new(bytes: usize, of: &Arc<AtomicUsize>) -> Self {
+        of.fetch_add(bytes, Ordering::Relaxed);
+        Self { bytes, of: Arc::clone(of) }
+    }
+}
+
+impl Drop for Weight {
+    fn drop(&mut self) {
+        self.of.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 impl Ready {
-    fn new(row: recipient::Model, printed: Printed, printer: Arc<Printer>) -> Self {
-        Self { recipients: [Recipient::new(row.address.clone())], row, printed, printer }
+    fn new(row: recipient::Model, printed: Printed, printer: Arc<Printer>, held: &Arc<AtomicUsize>) -> Self {
+        let recipients = [Recipient::new(row.address.clone())];
+        let weight = Weight::new(printed.raw.len(), held);
+        Self { row, recipients, printed, printer, _weight: weight }
     }
 
     fn held(&self) -> Held {
         (self.row.id, self.row.attempts)
+    }
+
+    fn letter(&self) -> Letter<'_> {
+        (&self.printed.envelope, &self.printed.raw)
     }
 }
 
@@ -60,6 +95,14 @@ pub(super) struct Bulk {
     ready: Mutex<VecDeque<Ready>>,
     /// Everything that was claimed and is not settled, to renew its leases.
     held: Mutex<HashMap<MessageId, i64>>,
+    /// The bytes of the mails that are written and not carried yet.
+    bytes: Arc<AtomicUsize>,
+    /// The bytes of the largest mail of the last lot.
+    largest: AtomicUsize,
+    /// How many recipients were asked for last.
+    lot: AtomicUsize,
+    /// Called when few recipients are ready.
+    low: Notify,
     /// How many runs are to end for messages that go first.
     yields: AtomicUsize,
     turns: Batch<Turn, bool>,
@@ -73,6 +116,10 @@ impl Bulk {
             keys: AddressKeys::of(app),
             ready: Mutex::default(),
             held: Mutex::default(),
+            bytes: Arc::default(),
+            largest: AtomicUsize::new(0),
+            lot: AtomicUsize::new(0),
+            low: Notify::new(),
             yields: AtomicUsize::new(0),
             turns: Batch::default(),
             printers: Mutex::default(),
@@ -82,6 +129,26 @@ impl Bulk {
     /// How many recipients are ready to be sent.
     pub(super) fn len(&self) -> usize {
         lock(&self.ready).len()
+    }
+
+    /// Whether more recipients are to be claimed, so that no connection waits for them.
+    pub(super) fn is_low(&self) -> bool {
+        self.len() <= self.lot.load(Ordering::Relaxed) / 2
+    }
+
+    /// For how many more recipients there is room.
+    fn room(&self) -> usize {
+        let (held, each) = (self.bytes.load(Ordering::Relaxed), self.largest.load(Ordering::Relaxed));
+        match each {
+            // How large the mails are is not known yet.
+            0 => FIRST,
+            _ => (MOST_BYTES.saturating_sub(held) / each).max(usize::from(held == 0)),
+        }
+    }
+
+    /// Waits until few recipients are ready.
+    pub(super) async fn low(&self) {
+        self.low.notified().await;
     }
 
     /// Asks this many runs to end after the message that they carry.
@@ -101,7 +168,12 @@ impl Bulk {
         if yielded.is_ok() || self.app.shutdown.is_stopping() {
             return None;
         }
-        lock(&self.ready).pop_front()
+        let mut ready = lock(&self.ready);
+        let next = ready.pop_front();
+        if ready.len() == self.lot.load(Ordering::Relaxed) / 2 {
+            self.low.notify_one();
+        }
+        next
     }
 
     /// Gives back what is not sent after all, first in line.

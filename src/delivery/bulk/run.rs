@@ -15,7 +15,7 @@ use crate::{
         connections::{Unreached, end, reach},
         rules::{Case, Effect, Verdict, words},
     },
-    mail::smtp::{Connection, Outcome, Reply},
+    mail::smtp::{Connection, Outcome, RecipientReply, Reply},
     outgoing::{
         entity::{OutgoingState, Transport, outgoing_server},
         state,
@@ -33,27 +33,32 @@ pub(in super::super) struct Ran {
 
 /// Carries what is ready, until nothing is, the run is asked to end, or the server wants a pause.
 pub(in super::super) async fn run(bulk: Arc<Bulk>, server: Arc<outgoing_server::Model>) -> Ran {
-    let mut run = Run { bulk: &bulk, server: &server, connection: None, stopped: false };
-    let (mut tried, mut settled) = (0, None);
-    while !run.stopped {
-        let Some(ready) = bulk.next() else { break };
-        // Nobody is begun for whom there is no connection.
-        if let Err(unreached) = run.connect().await {
-            bulk.put_back(ready);
-            run.affect(unreached.effect).await;
-            break;
+    let mut run = Run {
+        bulk: &bulk,
+        server: &server,
+        connection: None,
+        settled: Vec::new(),
+        over: false,
+        stopped: false,
+    };
+    let (mut tried, mut offered) = (0, None);
+    loop {
+        let is_offered = offered.is_some();
+        let Some(ready) = run.take(offered.take()).await else { break };
+        let begin = Begin { held: ready.held(), server: (server.version, server.created_at) };
+        if !bulk.turn(std::mem::take(&mut run.settled), Some(begin)).await {
+            if is_offered {
+                // To hang up is the one way to take an offer back.
+                run.connection = None;
+            }
+            continue;
         }
-        let begin = Begin {
-            held: ready.held(),
-            server: (server.version, server.created_at),
-            expires_at: first_expiry(&bulk, &server),
-        };
-        if bulk.turn(settled.take(), Some(begin)).await {
-            tried += 1;
-            settled = Some(run.carry(&ready).await);
+        tried += 1;
+        if is_offered || run.offer(&ready).await {
+            offered = run.carry(ready).await;
         }
     }
-    bulk.turn(settled, None).await;
+    bulk.turn(run.settled, None).await;
     let Run { connection, stopped, .. } = run;
     if let Some(used_up) = connection.and_then(|connection| bulk.app.connections.put(&server, connection)) {
         end(used_up).await;
@@ -62,58 +67,118 @@ pub(in super::super) async fn run(bulk: Arc<Bulk>, server: Arc<outgoing_server::
 }
 
 struct Run<'a> {
-    bulk: &'a Bulk,
+    bulk: &'a Arc<Bulk>,
     server: &'a Arc<outgoing_server::Model>,
     connection: Option<Connection>,
+    /// What became of recipients, not written down yet.
+    settled: Vec<Settled>,
+    /// Nobody else is taken.
+    over: bool,
+    /// The server wants a pause.
     stopped: bool,
 }
 
 impl Run<'_> {
+    /// Who is to be begun next: the one whose mail the server waits for, or another for whom there is a connection.
+    async fn take(&mut self, offered: Option<Ready>) -> Option<Ready> {
+        if let Some(ready) = offered {
+            if !self.stopped && !self.bulk.app.shutdown.is_stopping() {
+                return Some(ready);
+            }
+            self.connection = None;
+            self.bulk.put_back(ready);
+        }
+        let ready = self.next()?;
+        if let Err(unreached) = self.connect().await {
+            self.bulk.put_back(ready);
+            self.affect(unreached.effect).await;
+            return None;
+        }
+        Some(ready)
+    }
+
+    fn next(&mut self) -> Option<Ready> {
+        let next = if self.over || self.stopped { None } else { self.bulk.next() };
+        self.over |= next.is_none();
+        next
+    }
+
     /// Makes sure that there is a connection which takes another message.
     async fn connect(&mut self) -> Result<(), Unreached> {
-        let limit = u32::try_from(self.server.max_messages_per_connection).unwrap_or(1);
-        let is_done = |connection: &mut Connection| !connection.is_usable() || connection.messages() >= limit;
-        if let Some(done) = self.connection.take_if(is_done) {
+        let server = self.server;
+        if let Some(done) = self.connection.take_if(|one| !one.is_usable() || is_full(one, server)) {
             end(done).await;
         }
-        if self.connection.is_none() && self.server.transport == Transport::Smtp {
-            self.connection = Some(reach(&self.bulk.app, self.server).await?.0);
+        if self.connection.is_none() && server.transport == Transport::Smtp {
+            self.connection = Some(reach(&self.bulk.app, server).await?.0);
         }
         Ok(())
     }
 
-    /// What became of a recipient who was begun.
-    async fn carry(&mut self, ready: &Ready) -> Settled {
+    /// Offers the mail of a recipient who was begun; false when that was all that could be done for them.
+    async fn offer(&mut self, ready: &Ready) -> bool {
         if self.server.transport == Transport::Capture {
-            return self.keep(ready).await;
+            return true;
         }
         loop {
-            let verdict = match self.connect().await {
-                Err(unreached) => {
-                    let untouched =
-                        case(self.bulk, ready, self.server).untouched(unreached.reason, due_at(ready));
-                    Verdict { effect: unreached.effect, ..untouched }
+            if let Err(unreached) = self.connect().await {
+                let untouched =
+                    case(self.bulk, ready, self.server).untouched(unreached.reason, due_at(ready));
+                self.note(ready, Verdict { effect: unreached.effect, ..untouched }).await;
+                return false;
+            }
+            let Some(connection) = self.connection.as_mut() else { continue };
+            let offer = connection.offer(ready.letter()).await;
+            match offer.outcome {
+                None => return true,
+                // The kept connection had ended in the meantime, which says nothing of the message.
+                Some(Outcome::Stale) => {}
+                Some(outcome) => {
+                    self.settle(ready, &outcome, &offer.recipients).await;
+                    return false;
                 }
-                Ok(()) => {
-                    let Some(connection) = self.connection.as_mut() else { continue };
-                    let report = connection.hand_over(&ready.printed.envelope, &ready.printed.raw).await;
-                    // The kept connection had ended in the meantime, which says nothing of the message.
-                    if report.outcome == Outcome::Stale {
-                        continue;
-                    }
-                    let now = self.bulk.app.clock.now();
-                    case(self.bulk, ready, self.server).judge(&report.outcome, &report.recipients, now)
-                }
-            };
-            self.affect(verdict.effect.clone()).await;
-            return settled(ready, verdict);
+            }
         }
     }
 
+    /// Sends the mail that the server waits for; gives the recipient whose mail it waits for next. That one is not begun yet:
+    /// what the server refuses with its answer to an offer was certainly not sent.
+    async fn carry(&mut self, ready: Ready) -> Option<Ready> {
+        if self.server.transport == Transport::Capture {
+            let verdict = self.keep(&ready).await;
+            self.note(&ready, verdict).await;
+            return None;
+        }
+        let mut connection = self.connection.take()?;
+        let next = if is_full(&connection, self.server) { None } else { self.next() };
+        let (outcome, offer) = connection.text(&ready.printed.raw, next.as_ref().map(Ready::letter)).await;
+        self.connection = Some(connection);
+        self.settle(&ready, &outcome, &[]).await;
+        let (next, offer) = (next?, offer?);
+        match offer.outcome {
+            None => return Some(next),
+            Some(Outcome::Stale) => self.bulk.put_back(next),
+            Some(outcome) => self.settle(&next, &outcome, &offer.recipients).await,
+        }
+        None
+    }
+
+    async fn settle(&mut self, ready: &Ready, outcome: &Outcome, replies: &[RecipientReply]) {
+        let now = self.bulk.app.clock.now();
+        let verdict = case(self.bulk, ready, self.server).judge(outcome, replies, now);
+        self.note(ready, verdict).await;
+    }
+
+    async fn note(&mut self, ready: &Ready, verdict: Verdict) {
+        self.affect(verdict.effect.clone()).await;
+        let expires_at = case(self.bulk, ready, self.server).expires_at;
+        self.settled.push(settled(ready, verdict, expires_at));
+    }
+
     /// Keeps the mail instead of sending it.
-    async fn keep(&self, ready: &Ready) -> Settled {
+    async fn keep(&self, ready: &Ready) -> Verdict {
         let app = &self.bulk.app;
-        let verdict = match capture::keep(app, &ready.printer, &ready.row, &ready.printed).await {
+        match capture::keep(app, &ready.printer, &ready.row, &ready.printed).await {
             Ok(()) => {
                 let reply = Reply { code: 250, enhanced: None, text: "captured, not sent".into() };
                 let outcome = Outcome::Accepted { reply, queue_id: None };
@@ -124,16 +189,16 @@ impl Run<'_> {
                 tracing::error!(error = format!("{error:#}"), "a mail of a broadcast was not captured");
                 case(self.bulk, ready, self.server).put_off("it could not be kept".into(), app.clock.now())
             }
-        };
-        settled(ready, verdict)
+        }
     }
 
     /// Notes what a try means for the server as a whole.
     async fn affect(&mut self, effect: Effect) {
         let app = &self.bulk.app;
-        self.stopped = matches!(effect, Effect::Slow(_) | Effect::Pause(_));
+        let stops = matches!(effect, Effect::Slow(_) | Effect::Pause(_));
+        self.stopped |= stops;
         let recovers = effect == Effect::Fine && self.server.state == OutgoingState::Failing;
-        if !self.stopped && !recovers {
+        if !stops && !recovers {
             return;
         }
         let noted = async {
@@ -152,13 +217,15 @@ impl Run<'_> {
     }
 }
 
-/// When a recipient is given up who is tried for the first time now.
-fn first_expiry(bulk: &Bulk, server: &outgoing_server::Model) -> Timestamp {
-    bulk.app.clock.now().plus_s(server.retry_policy().give_up_after_s)
+/// Whether a connection has carried as many messages as one may.
+fn is_full(connection: &Connection, server: &outgoing_server::Model) -> bool {
+    connection.messages() >= u32::try_from(server.max_messages_per_connection).unwrap_or(1)
 }
 
 fn case<'a>(bulk: &Bulk, ready: &'a Ready, server: &outgoing_server::Model) -> Case<'a> {
-    let (row, first_expiry) = (&ready.row, first_expiry(bulk, server));
+    let (row, retry) = (&ready.row, server.retry_policy());
+    // The time in which a recipient is given up runs from the first try.
+    let first_expiry = bulk.app.clock.now().plus_s(retry.give_up_after_s);
     Case {
         recipients: &ready.recipients,
         tries: row.tries,
@@ -166,7 +233,7 @@ fn case<'a>(bulk: &Bulk, ready: &'a Ready, server: &outgoing_server::Model) -> C
         due_at: due_at(ready),
         expires_at: if row.tries == 0 { first_expiry } else { row.expires_at },
         last_code: row.last_code,
-        retry: server.retry_policy(),
+        retry,
         jitter: rand::random(),
     }
 }
@@ -175,7 +242,7 @@ fn due_at(ready: &Ready) -> Timestamp {
     ready.row.due_at.unwrap_or(ready.row.updated_at)
 }
 
-fn settled(ready: &Ready, verdict: Verdict) -> Settled {
+fn settled(ready: &Ready, verdict: Verdict, expires_at: Timestamp) -> Settled {
     use BroadcastRecipientState as To;
     let state = match verdict.state {
         Some(MessageState::Sent) => To::Sent,
@@ -193,6 +260,7 @@ fn settled(ready: &Ready, verdict: Verdict) -> Settled {
         reason: verdict.reason,
         due_at: verdict.due_at,
         tries: ready.row.tries + i64::from(verdict.counts),
+        expires_at,
         code: reply.map(|reply| i32::from(reply.code)),
         text: reply.map(words),
     }

@@ -16,17 +16,17 @@ const MOST: usize = 256;
 /// Pauses between the tries to write a result down: what the server took must not be forgotten for a database hiccup.
 const TRIES: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis(500), Duration::from_secs(3)];
 
-/// A connection's turn: what became of its last recipient, and which one is next.
+/// A connection's turn: what became of its last recipients, and which one is next.
 #[derive(Debug)]
 pub(super) struct Turn {
-    settled: Option<Settled>,
+    settled: Vec<Settled>,
     next: Option<Begin>,
 }
 
 impl Bulk {
-    /// Writes down what became of one recipient and that the next one may be sent; false when it may not.
-    pub(super) async fn turn(self: &Arc<Self>, settled: Option<Settled>, next: Option<Begin>) -> bool {
-        if settled.is_none() && next.is_none() {
+    /// Writes down what became of recipients and that the next one may be sent; false when it may not.
+    pub(super) async fn turn(self: &Arc<Self>, settled: Vec<Settled>, next: Option<Begin>) -> bool {
+        if settled.is_empty() && next.is_none() {
             return false;
         }
         let over: Vec<_> = settled.iter().map(|settled| settled.held.0).collect();
@@ -97,8 +97,8 @@ impl Bulk {
             Gate::Sends.pass(&tx).await?;
         }
         let written = ledger::settle(&tx, now, settled).await?;
-        if written.len() < settled.len() {
-            let late = settled.len() - written.len();
+        if written < settled.len() {
+            let late = settled.len() - written;
             tracing::warn!(late, "late results were dropped: another process has the recipients");
         }
         let begun = ledger::begin(&tx, now, next).await?;

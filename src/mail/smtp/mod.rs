@@ -3,7 +3,8 @@
 //! lettre's connection sends the final dot in the same call as the message, but a message's phase must be
 //! durable before that dot goes out and a lost answer to it must be told from every other failure. So the
 //! conversation is driven here: [`Connection::begin`], then [`Transaction::transmit`], then
-//! [`FinalDot::finish`]; or all three by [`Connection::send`].
+//! [`FinalDot::finish`]; or all three by [`Connection::send`]. Many messages whose phase is durable before their text
+//! begins go out by [`Connection::offer`] and [`Connection::text`].
 
 mod check;
 mod connection;
@@ -21,6 +22,7 @@ use std::time::Duration;
 pub use check::check;
 pub use connection::{ConnectFailed, Connection, Extensions};
 pub use envelope::{BadAddress, Envelope};
+pub use pipeline::{Letter, Offer};
 pub use reply::Reply;
 pub use send::{FinalDot, Interruption, Missing, Outcome, RecipientReply, SendReport, Transaction};
 pub use transcript::{Step, Verb};

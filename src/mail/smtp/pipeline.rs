@@ -1,86 +1,109 @@
-//! Handing over a message whose phase is durable before it begins: commands together where the relay takes them so
-//! (PIPELINING, RFC 2920), and the text and its dot in one write.
+//! Messages one after the other over one connection, each in two steps: the relay is offered a message, and only then the
+//! caller notes that it may have been sent and the text goes out.
+//!
+//! Where the relay takes commands together (PIPELINING, RFC 2920 §3.1), a text and its dot go out with the next
+//! message's MAIL, RCPT and DATA in one write: one round trip a message.
 
 use super::SmtpError;
 use super::connection::{Connection, State};
 use super::dots;
 use super::envelope::Envelope;
 use super::reply::Reply;
-use super::send::{Outcome, RecipientReply, SendReport, all_refused, how, interrupted, last_words, refusal};
+use super::send::{Outcome, RecipientReply, all_refused, how, interrupted, last_words, refusal};
 use super::transcript::Verb;
 
 /// A text is written in blocks of this many bytes, each with its own deadline; the last one carries the dot.
 const BLOCK: usize = 64 * 1024;
 
-/// What the relay said to the commands before the text.
-struct Said {
-    outcome: Option<Outcome>,
-    recipients: Vec<RecipientReply>,
+/// A message as it is offered: who sends it to whom, and its bytes.
+pub type Letter<'a> = (&'a Envelope, &'a [u8]);
+
+/// What the relay said to a message that was offered.
+#[derive(Debug)]
+pub struct Offer {
+    /// What became of the message; none when the relay waits for its text.
+    pub outcome: Option<Outcome>,
+    /// The answer for each recipient, as far as the conversation came.
+    pub recipients: Vec<RecipientReply>,
+}
+
+impl Offer {
+    fn ended(outcome: Outcome) -> Self {
+        Self { outcome: Some(outcome), recipients: Vec::new() }
+    }
 }
 
 impl Connection {
-    /// Sends a whole message that may be lost but never doubled: whoever calls this has noted already that it may have
-    /// been sent. It takes two round trips where the relay offers PIPELINING.
-    pub async fn hand_over(&mut self, envelope: &Envelope, raw: &[u8]) -> SendReport {
-        let (outcome, recipients) = self.hand_over_through(envelope, raw).await;
-        SendReport { outcome, recipients, steps: self.take_steps() }
-    }
-
-    async fn hand_over_through(&mut self, envelope: &Envelope, raw: &[u8]) -> (Outcome, Vec<RecipientReply>) {
+    /// Says MAIL, RCPT and DATA. When the relay waits for the text, the connection is good for [`Self::text`] only: to end
+    /// it is the one way to take the offer back.
+    pub async fn offer(&mut self, letter: Letter<'_>) -> Offer {
+        self.forget_steps();
         if !self.extensions.pipelining {
-            return match self.begin(envelope, raw).await {
-                Ok(mut transaction) => {
-                    let recipients = transaction.recipients().to_vec();
-                    match transaction.ask().await {
-                        Ok(()) => (self.text(raw).await, recipients),
-                        Err(outcome) => (outcome, recipients),
-                    }
-                }
-                Err(refused) => *refused,
-            };
+            return self.offer_in_steps(letter).await;
         }
-        let Said { outcome, recipients } = self.commands(envelope, raw).await;
-        match outcome {
-            Some(outcome) => (outcome, recipients),
-            None => (self.text(raw).await, recipients),
+        match self.offering(letter) {
+            Ok(lines) => match self.say(&lines).await {
+                Ok(()) => self.offered(letter.0).await,
+                Err(error) => Offer::ended(self.unheard(error)),
+            },
+            Err(outcome) => Offer::ended(outcome),
         }
     }
 
-    /// MAIL, RCPT and DATA in one write, and the answers to them.
-    async fn commands(&mut self, envelope: &Envelope, raw: &[u8]) -> Said {
-        let stop = |outcome| Said { outcome: Some(outcome), recipients: Vec::new() };
-        let mut lines = match self.mail_line(envelope, raw) {
-            Ok(line) => line + "\r\n",
-            Err(outcome) => return stop(outcome),
+    /// Sends the text of the message that was offered last, with its dot, and offers the next one.
+    pub async fn text(&mut self, raw: &[u8], next: Option<Letter<'_>>) -> (Outcome, Option<Offer>) {
+        self.forget_steps();
+        let together = next.filter(|_| self.extensions.pipelining).map(|next| self.offering(next));
+        let mut wire = dots::encode(raw);
+        wire.extend_from_slice(b".\r\n");
+        if let Some(Ok(lines)) = &together {
+            wire.extend_from_slice(lines.as_bytes());
+        }
+        let outcome = self.hand_over(&wire).await;
+        let Some(next) = next else { return (outcome, None) };
+        let offer = match together {
+            Some(Err(refused)) => Offer::ended(refused),
+            _ if self.state == State::Unusable => Offer::ended(Outcome::Stale),
+            Some(Ok(_)) => self.offered(next.0).await,
+            None => self.offer(next).await,
         };
+        (outcome, Some(offer))
+    }
+
+    /// Nobody reads what was said about other messages, and memory must not grow with their number.
+    fn forget_steps(&mut self) {
+        drop(self.take_steps());
+    }
+
+    async fn offer_in_steps(&mut self, (envelope, raw): Letter<'_>) -> Offer {
+        let mut transaction = match self.begin(envelope, raw).await {
+            Ok(transaction) => transaction,
+            Err(refused) => {
+                let (outcome, recipients) = *refused;
+                return Offer { outcome: Some(outcome), recipients };
+            }
+        };
+        let recipients = transaction.recipients().to_vec();
+        let outcome = transaction.ask().await.err();
+        if outcome.is_none() {
+            self.state = State::Unusable;
+        }
+        Offer { outcome, recipients }
+    }
+
+    /// MAIL, RCPT and DATA for one write, or why the relay cannot take this message at all.
+    fn offering(&self, (envelope, raw): Letter<'_>) -> Result<String, Outcome> {
+        let mut lines = self.mail_line(envelope, raw)? + "\r\n";
         for address in envelope.to() {
             lines.push_str("RCPT TO:<");
             lines.push_str(address);
             lines.push_str(">\r\n");
         }
         lines.push_str("DATA\r\n");
-        let used = self.messages > 0;
-        let said = self.first_of(&lines).await;
-        self.messages += 1;
-        let mail = match said {
-            Ok(reply) if reply.is_closing() && used => return stop(Outcome::Stale),
-            Ok(reply) => reply,
-            Err(SmtpError::Closed { .. }) if used => return stop(Outcome::Stale),
-            Err(error) => return stop(interrupted(Verb::Mail, error)),
-        };
-        if mail.is_closing() {
-            return stop(refusal(Verb::Mail, mail));
-        }
-        let mut recipients = Vec::with_capacity(envelope.to().len());
-        let answered = self.answers(envelope, &mut recipients).await;
-        let outcome = match answered {
-            Ok(data) => self.concluded(mail, &recipients, data).await,
-            Err(outcome) => Some(outcome),
-        };
-        Said { outcome, recipients }
+        Ok(lines)
     }
 
-    async fn first_of(&mut self, lines: &str) -> Result<Reply, SmtpError> {
+    async fn say(&mut self, lines: &str) -> Result<(), SmtpError> {
         if !self.is_usable() {
             let reason = "it was not usable any more".to_owned();
             return Err(SmtpError::Closed { at: Verb::Mail, reason });
@@ -89,10 +112,36 @@ impl Connection {
             self.reset().await?;
         }
         let limit = self.timeouts.mail;
+        self.state = State::Unusable;
+        self.write(Verb::Mail, lines.as_bytes(), limit).await
+    }
+
+    /// Reads the answers to MAIL, each RCPT and DATA.
+    async fn offered(&mut self, envelope: &Envelope) -> Offer {
         // Until every answer is read, the connection is good for nothing else.
         self.state = State::Unusable;
-        self.write(Verb::Mail, lines.as_bytes(), limit).await?;
-        self.answer(Verb::Mail, limit).await
+        let limit = self.timeouts.mail;
+        let mail = match self.answer(Verb::Mail, limit).await {
+            Ok(reply) if reply.is_closing() && self.messages > 0 => return Offer::ended(Outcome::Stale),
+            Ok(reply) if reply.is_closing() => return Offer::ended(refusal(Verb::Mail, reply)),
+            Ok(reply) => reply,
+            Err(error) => return Offer::ended(self.unheard(error)),
+        };
+        self.messages += 1;
+        let mut recipients = Vec::with_capacity(envelope.to().len());
+        let outcome = match self.answers(envelope, &mut recipients).await {
+            Ok(data) => self.concluded(mail, &recipients, data).await,
+            Err(outcome) => Some(outcome),
+        };
+        Offer { outcome, recipients }
+    }
+
+    /// A used connection that ends before MAIL is answered says nothing of the message.
+    fn unheard(&self, error: SmtpError) -> Outcome {
+        match error {
+            SmtpError::Closed { .. } if self.messages > 0 => Outcome::Stale,
+            error => interrupted(Verb::Mail, error),
+        }
     }
 
     /// The answers to each RCPT and to DATA; the latter is given.
@@ -148,11 +197,9 @@ impl Connection {
         }
     }
 
-    /// The text with its dot, and the answer that decides.
-    async fn text(&mut self, raw: &[u8]) -> Outcome {
+    /// Writes a text with its dot and what comes after it, and reads the answer that decides.
+    async fn hand_over(&mut self, wire: &[u8]) -> Outcome {
         self.state = State::Unusable;
-        let mut wire = dots::encode(raw);
-        wire.extend_from_slice(b".\r\n");
         let block = self.timeouts.block;
         let last = wire.len().saturating_sub(1) / BLOCK;
         for (number, part) in wire.chunks(BLOCK).enumerate() {
