@@ -16,6 +16,8 @@ from service import Postroom, rows_of
 CONNECTIONS = (1, 10, 50)
 # What smtp-source sends, in bytes: about what the template makes.
 LENGTH = 900
+# Access tokens live for 15 minutes at most.
+RENEW = 300
 TEXT = ("Dear {{ customer.name }},\n\nyour number is {{ customer.data.number }}. " + "This is what we wanted to tell you. " * 8
         + "\n\n{{ account.display_name }}\n")
 
@@ -125,9 +127,12 @@ class Run:
             return self.count / max(0.001, (last - first) / 1000)
 
     def wait(self, service, broadcast):
-        """Until it is over. Tokens live for minutes, runs may be longer."""
+        """Until it is over."""
+        client, renew_at = service.log_in(), time.monotonic() + RENEW
         while True:
-            shown = service.log_in().get(f"/v1/broadcasts/{broadcast}")
+            if time.monotonic() > renew_at:
+                client, renew_at = service.log_in(), time.monotonic() + RENEW
+            shown = client.get(f"/v1/broadcasts/{broadcast}")
             if shown["ended_at"]:
                 if shown["state"] != "completed":
                     raise RuntimeError(f"{shown['state']}: {shown['counts']}")
