@@ -52,7 +52,7 @@ pub const FEATURE_EDGES: &[(&str, &[&str])] = &[
     ("access", &["agents", "work"]),
     ("accounts", &[]),
     ("agents", &["scripts", "work"]),
-    ("answers", &["accounts", "conversations", "work"]),
+    ("answers", &["accounts", "conversations", "suppressions", "work"]),
     (
         "attempts",
         &[
