@@ -28,7 +28,7 @@ pub async fn keep(
         id: Set(new_uuid(now)),
         message_id: Set(row.id),
         envelope_from: Set(printed.envelope.from().to_owned()),
-        recipients: Set(json!([row.address])),
+        recipients: Set(json!(printed.envelope.to())),
         captured_at: Set(now),
     };
     captured::Entity::insert(kept).exec_without_returning(&*tx).await?;
