@@ -5,6 +5,7 @@ use utoipa::ToSchema;
 
 use super::entity::{Channel, account};
 use crate::{
+    clock::Timestamp,
     http::problem::FieldError,
     mail::{
         number::Number,
@@ -140,6 +141,11 @@ pub struct SmsSettings {
     /// How the gateway's delivery receipts are known; none are expected when it is left out.
     #[serde(default)]
     pub receipt_pattern: Option<SmsReceiptPattern>,
+    /// For how long after its last message a closed conversation with a number goes on with the number's next text, in
+    /// seconds; 7 days by default. Later texts begin a new one. An open conversation always goes on.
+    #[serde(default = "reopen_within_s")]
+    #[schema(minimum = 0, maximum = 31_536_000, default = 604_800)]
+    pub reopen_within_s: u32,
     /// The most segments that a text may take.
     #[serde(default = "max_segments")]
     #[schema(minimum = 1, maximum = 20, default = 6)]
@@ -205,6 +211,10 @@ fn start_reply() -> String {
     "You will get our texts again. Text STOP to end them.".into()
 }
 
+const fn reopen_within_s() -> u32 {
+    7 * 24 * 3600
+}
+
 const fn max_segments() -> u8 {
     6
 }
@@ -225,6 +235,11 @@ impl SmsSettings {
     pub fn of(row: &account::Model) -> Option<Self> {
         let sms = row.sms.as_ref().filter(|_| row.channel == Channel::Sms)?;
         Self::deserialize(sms).ok()
+    }
+
+    /// Since when a closed conversation's last message must be for it to go on.
+    pub fn reopened_since(&self, now: Timestamp) -> Timestamp {
+        now.plus_s(-i64::from(self.reopen_within_s))
     }
 
     /// How texts are addressed.

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::entity::{ConversationState, conversation};
 use crate::{
     accounts::{entity::account, sms::SmsSettings},
+    clock::Timestamp,
     id::{AccountId, ConversationId},
     mail::{
         address::{AddressError, Mailbox},
@@ -94,25 +95,30 @@ pub async fn newest_of(
     Ok(newest)
 }
 
-/// The conversation over the account that goes on with the number; none when there is none, or it is closed.
+/// The conversation over the account that goes on with the number: the newest, unless it was closed too long ago.
 ///
 /// # Errors
 /// Whatever the database says.
-pub async fn open_with(
+pub async fn goes_on_with(
     db: &impl ConnectionTrait,
-    account: AccountId,
+    account: &account::Model,
     number: &str,
+    now: Timestamp,
 ) -> Result<Option<ConversationId>, DbErr> {
-    conversation::Entity::find()
-        .select_only()
-        .column(conversation::Column::Id)
+    let Some(settings) = SmsSettings::of(account) else { return Ok(None) };
+    let since = settings.reopened_since(now);
+    let newest = conversation::Entity::find()
         .filter(conversation::Column::CustomerAddress.eq(number))
-        .filter(conversation::Column::AccountId.eq(account))
-        .filter(conversation::Column::State.ne(ConversationState::Closed))
+        .filter(conversation::Column::AccountId.eq(account.id))
         .order_by_desc(conversation::Column::LastMessageAt)
         .order_by_desc(conversation::Column::Id)
         .limit(1)
-        .into_tuple()
         .one(db)
-        .await
+        .await?;
+    Ok(newest.filter(|row| goes_on(row, since)).map(|row| row.id))
+}
+
+/// Whether a number's conversation goes on with its next text; a closed one does when its last message is not older.
+pub fn goes_on(row: &conversation::Model, since: Timestamp) -> bool {
+    row.state != ConversationState::Closed || row.last_message_at >= since
 }

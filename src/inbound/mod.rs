@@ -18,7 +18,7 @@
 
 //!
 //! **Texts.** What the gateway of an SMS account mails becomes a message with the number and the text (`texts`). It goes on
-//! with the number's conversation while that is open. Receipts move the text that they are about, stop and start words bar
+//! with the number's conversation while that is open or was closed lately. Receipts move the text that they are about, stop and start words bar
 //! the number and lift that, and neither is anybody's work. Mail of others on such an account is `unparsed` work.
 
 pub mod accept;

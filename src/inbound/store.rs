@@ -19,7 +19,10 @@ use super::{
     thread::Threads,
 };
 use crate::{
-    accounts::entity::{account, source as source_row},
+    accounts::{
+        entity::{account, source as source_row},
+        sms::SmsSettings,
+    },
     app::App,
     clock::Timestamp,
     conversations::{
@@ -153,11 +156,12 @@ fn place(
     let (mut arrivals, mut messages, mut began) = (Vec::new(), Vec::with_capacity(fresh.len()), Vec::new());
     let mut touched: Vec<ConversationId> = Vec::new();
     let mut seen = HashSet::new();
+    let since = SmsSettings::of(account).map_or(now, |settings| settings.reopened_since(now));
     for one in fresh {
         let mut message = one.message.clone();
         let number = one.sms.as_ref().map(Sms::number);
         let found = match number {
-            Some(number) => threads.with_number(&one.links, account.id, number),
+            Some(number) => threads.with_number(&one.links, account.id, number, since),
             None => threads.find(&one.links),
         };
         let id = found.unwrap_or_else(|| ConversationId::new(now));

@@ -5,7 +5,7 @@
 //! messages of the account that received the message, so that nobody gets into another account's conversation by
 //! quoting an id. The subject alone never joins a conversation, and `From` proves nothing.
 //!
-//! A text joins the number's open conversation over its account; a token counts only for a conversation with that number.
+//! A text joins the number's conversation over its account while that is open or was closed lately; a token counts only for a conversation with that number.
 //!
 //! Reports (bounces, complaints) carry the message they are about: its Message-ID counts like an id in In-Reply-To.
 
@@ -22,7 +22,11 @@ use super::{
     source::IN_LIST,
 };
 use crate::{
-    conversations::entity::{ConversationState, conversation, message},
+    clock::Timestamp,
+    conversations::{
+        entity::{conversation, message},
+        texts::goes_on,
+    },
     db::among,
     id::{AccountId, ConversationId, UserId},
     mail::{
@@ -168,21 +172,21 @@ impl Threads {
         by_token.or_else(|| links.ids.iter().find_map(|id| self.by_header.get(id))).copied()
     }
 
-    /// The conversation of a text: one with the number that a token names, or the number's own while it is open.
+    /// The conversation of a text: one with the number that a token names, or the number's own while it is open or was
+    /// closed lately.
     pub(super) fn with_number(
         &self,
         links: &Links,
         account: AccountId,
         number: &str,
+        since: Timestamp,
     ) -> Option<ConversationId> {
         let is_theirs = |row: &conversation::Model| {
             row.account_id == account && row.customer_address.as_deref() == Some(number)
         };
         let named = links.conversations.iter().find(|id| self.known.get(id).is_some_and(is_theirs));
-        let open = |id: &&ConversationId| {
-            self.known.get(id).is_some_and(|row| row.state != ConversationState::Closed)
-        };
-        named.or_else(|| self.by_number.get(number).filter(open)).copied()
+        let goes_on = |id: &&ConversationId| self.known.get(id).is_some_and(|row| goes_on(row, since));
+        named.or_else(|| self.by_number.get(number).filter(goes_on)).copied()
     }
 
     /// Who last had a conversation with the number.

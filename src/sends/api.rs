@@ -136,7 +136,7 @@ impl MessageCreate {
 pub struct CreatedMessage {
     /// The message: see `GET /v1/messages/{id}`. None of a dry run.
     pub id: Option<MessageId>,
-    /// The conversation that it begins, or goes on with: a text belongs to the number's open one. None of a dry run.
+    /// The conversation that it begins, or goes on with: a text belongs to the number's. None of a dry run.
     pub conversation_id: Option<ConversationId>,
     /// What it is sent over.
     pub channel: Channel,
@@ -180,7 +180,7 @@ pub struct CreatedMessage {
 /// Send one message.
 ///
 /// It begins a conversation: an answer to it becomes a work item like any other mail. A text goes to a number (or a
-/// customer's `sms_number`) through the gateway of an account for SMS, in the number's open conversation, and never twice. Follow it with
+/// customer's `sms_number`) through the gateway of an account for SMS, in the number's conversation, and never twice. Follow it with
 /// `GET /v1/messages/{id}/timeline`; while it is not sent, `POST /v1/messages/{id}/cancel` calls it off. With `dry_run`
 /// the answer is 200 and shows what would be sent.
 #[utoipa::path(tag = "messages", request_body = MessageCreate,

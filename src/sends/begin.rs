@@ -15,7 +15,7 @@ use crate::{
         messages::customer_key,
         outbound::{self, Filed, Letter, Press, Printed},
         recipient::Recipient,
-        texts::open_with,
+        texts::goes_on_with,
     },
     events::{self, NewEvent},
     id::{CampaignId, ConversationId, CustomerId, MessageId, TemplateId, UserId},
@@ -135,8 +135,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// Where a message from the account to somebody belongs: mail begins a conversation, a text goes on with the number's
-    /// open one.
+    /// Where a message from the account to somebody belongs: mail begins a conversation, a text goes on with the number's.
     ///
     /// # Errors
     /// Whatever the database says.
@@ -148,7 +147,7 @@ impl Place {
     ) -> Result<Self, DbErr> {
         let known = match account.channel {
             Channel::Email => None,
-            Channel::Sms => open_with(db, account.id, &to.address).await?,
+            Channel::Sms => goes_on_with(db, account, &to.address, now).await?,
         };
         let conversation_id = known.unwrap_or_else(|| ConversationId::new(now));
         Ok(Self { conversation_id, is_known: known.is_some() })

@@ -16,7 +16,7 @@ on_both! {
         let cases = [
             (json!({}), "/sms/destination"),
             (json!({ "destination": "sms@" }), "/sms/destination"),
-            (json!({ "number_prefix": "+44" }), "/sms/number_prefix"),
+            (json!({ "number_prefix": "x" }), "/sms/number_prefix"),
             (json!({ "country_code": "044" }), "/sms/country_code"),
             (json!({ "senders": ["gw.test"] }), "/sms/senders/0"),
             (json!({ "inbound_pattern": { "number": pattern("(?P<number>") } }), "/sms/inbound_pattern/number/pattern"),

@@ -17,7 +17,9 @@ use crate::{
 };
 
 async fn template(admin: &Client, words: &str) -> String {
-    let body = json!({ "name": words, "channel": "sms", "text": words });
+    let name: String = words.chars().take(40).collect();
+    let fields = json!([{ "name": "words", "type": "string" }]);
+    let body = json!({ "name": name, "channel": "sms", "text": words, "fields": fields });
     let id = admin.post("/v1/templates", body).await.ok()["id"].as_str().unwrap().to_owned();
     admin.post(&format!("/v1/templates/{id}/publish"), json!({})).await.ok();
     id
@@ -79,7 +81,7 @@ on_both! {
         assert_eq!(none.pointers(), ["/account_id"], "there is no account for texts");
         account_with(&admin, json!({ "max_segments": 1 })).await;
         people(&app).await;
-        let long = template(&admin, "{% for i in range(200) %}x{% endfor %}").await;
+        let long = template(&admin, "{{ words }}").await;
         let cases = [
             (json!({ "to": {}, "channel": "sms", "content": words }), "/to/number", "required"),
             (json!({ "to": { "number": "12" }, "content": words }), "/to/number", "invalid_number"),
@@ -91,7 +93,8 @@ on_both! {
             (json!({ "to": to, "content": { "text": "x", "html": "<p>y</p>" } }), "/content/html", "not_for_sms"),
             (json!({ "to": to, "content": {} }), "/content/text", "required"),
             (json!({ "to": to, "content": { "text": "x".repeat(161) } }), "/content/text", "too_many_segments"),
-            (json!({ "to": to, "template_id": long }), "/variables", "too_many_segments"),
+            (json!({ "to": to, "template_id": long, "variables": { "words": "x".repeat(200) } }), "/variables", "too_many_segments"),
+            (json!({ "to": to, "template_id": long, "variables": { "words": " " } }), "/variables", "empty_text"),
             (json!({ "to": to, "content": words, "account_id": post }), "/account_id", "wrong_channel"),
             (json!({ "to": { "address": "a@example.org" }, "template_id": long }), "/template_id", "wrong_channel"),
             (json!({ "customer_ref": "c2", "channel": "sms", "content": words }), "/customer_ref", "no_address"),
