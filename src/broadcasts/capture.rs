@@ -23,7 +23,8 @@ pub async fn keep(
     let filed = printer.filed(app, row, printed).await?;
     let now = app.clock.now();
     let tx = app.db.begin().await?;
-    thread::file(&tx, now, printer, row, filed).await?;
+    // On the heap, because every connection's future would carry it otherwise.
+    Box::pin(thread::file(&tx, now, printer, row, filed)).await?;
     let kept = captured::ActiveModel {
         id: Set(new_uuid(now)),
         message_id: Set(row.id),

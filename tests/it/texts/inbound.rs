@@ -15,7 +15,7 @@ use crate::{
         smtp_sink::{Behaviour, SmtpSink},
     },
 };
-use postroom::{events::entity::event, suppressions::AddressKeys};
+use postroom::{events::entity as event, suppressions::AddressKeys};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
 
 async fn suppression(admin: &Client) -> Vec<Value> {
@@ -109,7 +109,7 @@ on_both! {
         send(&app).await;
         assert_eq!(said(&sink).last().unwrap(), &to_gateway("Again"));
         let told = event::Entity::find().filter(event::Column::Kind.starts_with("suppression."));
-        let told = told.order_by_asc(event::Column::Id).all(app.app.db.read()).await.unwrap();
+        let told = told.order_by_asc(event::Column::Seq).all(app.app.db.read()).await.unwrap();
         let told: Vec<&str> = told.iter().map(|event| event.kind.as_str()).collect();
         assert_eq!(told, ["suppression.created", "suppression.deleted"]);
         // What somebody here decided is not lifted.
