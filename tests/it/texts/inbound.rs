@@ -54,6 +54,10 @@ on_both! {
         assert_eq!((&second["conversation_id"], &second["work_item_id"]), (&json!(desk.conversation), &json!(desk.item)));
         assert_eq!((&second["message"]["from"]["name"], second["message"]["customer_id"].is_string()), (&json!("Anna"), true));
         assert_ne!(text(admin, id, "+447700900999", "Hi").await["conversation_id"], json!(desk.conversation));
+        for written in ["%2B447700900123", "+447700900123", "447700900123"] {
+            let found = admin.get(&format!("/v1/messages?address={written}")).await.ok();
+            assert_eq!(found["items"].as_array().unwrap().len(), 2, "{written}");
+        }
         let reply = json!({ "expected_last_message_id": second["message"]["id"], "text": "On Monday.", "complete": true });
         desk.agent.post(&desk.path("reply"), reply).await.ok();
         let third = text(admin, id, NUMBER, "Thank you").await;

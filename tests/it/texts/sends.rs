@@ -99,7 +99,7 @@ on_both! {
             (json!({ "to": { "address": "a@example.org" }, "template_id": long }), "/template_id", "wrong_channel"),
             (json!({ "customer_ref": "c2", "channel": "sms", "content": words }), "/customer_ref", "no_address"),
             (json!({ "to": { "address": "a@example.org" }, "content": { "text": "x" } }), "/content/subject", "required"),
-            (json!({ "to": to, "channel": "fax", "content": words }), "/channel", "enum"),
+            (json!({ "to": to, "channel": "fax", "content": words }), "/channel", "unknown_value"),
         ];
         for (body, pointer, code) in cases {
             let refused = admin.post("/v1/messages", body.clone()).await;
