@@ -52,7 +52,7 @@ pub const FEATURE_EDGES: &[(&str, &[&str])] = &[
     ("access", &["agents", "work"]),
     ("accounts", &[]),
     ("agents", &["scripts", "work"]),
-    ("answers", &["accounts", "conversations", "work"]),
+    ("answers", &["accounts", "conversations", "suppressions", "work"]),
     (
         "attempts",
         &[
@@ -86,17 +86,29 @@ pub const FEATURE_EDGES: &[(&str, &[&str])] = &[
     ("conversations", &["accounts", "delivery", "work"]),
     // Erasing a customer reaches what campaigns and broadcasts keep of them.
     ("customers", &["accounts", "broadcasts", "campaigns", "suppressions"]),
-    ("delivery", &["broadcasts", "conversations", "customers", "outgoing", "suppressions"]),
+    ("delivery", &["accounts", "broadcasts", "conversations", "customers", "outgoing", "suppressions"]),
     ("events", &[]),
     ("feedback", &["broadcasts", "conversations", "delivery", "suppressions"]),
-    ("inbound", &["accounts", "broadcasts", "conversations", "feedback", "work"]),
+    (
+        "inbound",
+        &[
+            "accounts",
+            "broadcasts",
+            "conversations",
+            "customers",
+            "feedback",
+            "receipts",
+            "suppressions",
+            "work",
+        ],
+    ),
     ("outgoing", &["accounts"]),
     ("queues", &["agents", "scripts", "work"]),
     ("receipts", &["accounts", "conversations", "templates"]),
     ("scripts", &["accounts", "agents", "campaigns", "classes", "conversations", "queues", "templates"]),
     ("sends", &["accounts", "campaigns", "conversations", "customers", "suppressions", "templates"]),
     ("suppressions", &["accounts", "campaigns", "conversations"]),
-    ("templates", &["campaigns", "customers", "scripts"]),
+    ("templates", &["accounts", "campaigns", "customers", "scripts"]),
     ("unsubscribes", &["broadcasts", "conversations", "suppressions"]),
     ("work", &["accounts", "agents", "classes", "conversations", "queues", "receipts", "scripts"]),
 ];

@@ -270,6 +270,44 @@ def accounts():
     ]
 
 
+def text(label, words, **expected):
+    letter = "From: 447700900123@gw-{{run}}.test\r\nTo: texts-{{run}}@centre.test\r\nSubject: SMS\r\n\r\n" + words + "\r\n"
+    return request("push_message", label, path={"id": "{{text_account_id}}"}, body=letter, **expected)
+
+
+def texts():
+    one = {"id": "{{text_account_id}}"}
+    return [
+        request("create_account", "Make an account for texts", save={"text_account_id": "body.id"}, body={
+            "channel": "sms", "address": "texts-{{run}}@centre.test", "display_name": "Texts", "inbound": {"protocol": "push"},
+            "fallback_queue_id": "{{queue_id}}", "sms": {"destination": "@gw-{{run}}.test", "country_code": "44"}},
+                test=[("it confirms a stop word", "body.sms.stop_reply !== ''")]),
+        request("activate_account", "Open it", path=one, test=state_is("active")),
+        request("preview_text", path=one, body={"from": "07700900123@gw-{{run}}.test", "text": "Is it there?"},
+                test=[("a text of the number", "body.kind === 'text' && body.number === '+447700900123'")]),
+        text("A customer sends a text", "Is it there?", save={"item_t": "body.work_item_id"},
+             test=[("a text", "body.message.channel === 'sms'"), ("the number", "body.message.from.address === '+447700900123'")]),
+        await_offer("Wait until the agent is offered the text", "t"),
+        request("accept_offer", "Take it", who="agent", path={"id": "{{offer_t}}"}, test=state_is("accepted")),
+        request("get_reply_template", "Whom the answer goes to", who="agent", path={"id": "{{item_t}}"},
+                query={"kind": "reply"}, save={"last_text_id": "body.expected_last_message_id"},
+                test=[("the number", "body.to[0].address === '+447700900123'")]),
+        request("forward_work_item", "A text is not passed on", who="agent", path={"id": "{{item_t}}"}, status=409,
+                body={"to": [{"address": "ben@example.net"}], "text": "Look"}, test=[("it is said", "body.code === 'not_for_texts'")]),
+        request("reply_work_item", "Answer it", who="agent", path={"id": "{{item_t}}"},
+                body={"expected_last_message_id": "{{last_text_id}}", "text": "Yes, come in.", "complete": True},
+                test=[("one segment", "body.segments.segments === 1")]),
+        request("create_message", "Send a text", body={"to": {"number": "+44 7700 900123"}, "account_id": "{{text_account_id}}",
+                                                       "content": {"text": "We close at six."}},
+                test=[("a text", "body.channel === 'sms' && body.segments.encoding === 'gsm7'")]),
+        text("The customer has enough", "STOP", test=[("nobody's work", "body.work_item_id === null")]),
+        request("create_message", "Nothing more goes there", body={"to": {"number": "+447700900123"}, "dry_run": True,
+                                                                   "account_id": "{{text_account_id}}", "content": {"text": "Hello?"}},
+                test=[("stopped", "body.suppressed_by === 'stopped'")]),
+        text("And comes back", "START", test=[("nobody's work", "body.work_item_id === null")]),
+    ]
+
+
 def scripts():
     script_, calendar = {"id": "{{other_script_id}}"}, {"id": "{{calendar_id}}"}
     first, second, third = ({**script_, "number": number} for number in "123")
@@ -657,7 +695,7 @@ def sandbox():
 def collection():
     about = {tag["name"]: tag["description"] for tag in DOCUMENT["tags"]}
     tags = [
-        ("service", service()), ("access", access()), ("accounts", accounts()), ("scripts", scripts()),
+        ("service", service()), ("access", access()), ("accounts", accounts()), ("texts (SMS)", texts()), ("scripts", scripts()),
         ("templates", templates()), ("classes", simple("class", "classes")), ("skills", simple("skill", "skills")),
         ("agent groups", simple("agent_group", "agent_groups")), ("agents", agents()), ("queues", queues()),
         ("offers", offers()), ("work items", work_items()), ("messages", messages()), ("suppressions", suppressions()),

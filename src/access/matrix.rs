@@ -102,6 +102,7 @@ pub const MATRIX: &[(&str, Access)] = &[
     ("update_account", Roles(ADMIN, "accounts:write")),
     ("delete_account", Roles(ADMIN, "accounts:write")),
     ("check_account", Roles(ADMIN, "accounts:write")),
+    ("preview_text", Roles(ADMIN, "accounts:write")),
     ("activate_account", Roles(ADMIN, "accounts:write")),
     ("pause_account", Roles(ADMIN, "accounts:write")),
     ("resume_account", Roles(ADMIN, "accounts:write")),

@@ -16,7 +16,7 @@ use super::{
     entity::{AccountState, Channel, account, folder, source},
     health::Health,
     mailbox::{Secrets, password_purpose},
-    references,
+    preview_text, references,
     rules::{self, Stored},
     settings::{Account, AccountCreate, Inbound, OauthSettings},
     state::{self, is_polled},
@@ -40,7 +40,8 @@ pub fn mount(config: &mut ServiceConfig<'_>) {
         .service(get_account)
         .service(update_account)
         .service(delete_account)
-        .service(check::check_account);
+        .service(check::check_account)
+        .service(preview_text::preview_text);
     actions::mount(config);
 }
 

@@ -10,9 +10,11 @@ pub mod check;
 pub mod entity;
 pub mod health;
 pub mod mailbox;
+pub mod preview_text;
 mod references;
 mod rules;
 pub mod settings;
+pub mod sms;
 pub mod state;
 
 pub use health::Health;

@@ -2,13 +2,9 @@
 
 use std::net::IpAddr;
 
-use regex::RegexBuilder;
-
 use super::{
     entity::{AccountState, Channel, account},
-    settings::{
-        AccountCreate, AfterFetchAction, InboundAuth, InboundSecurity, OauthGrant, Protocol, SmsSettings,
-    },
+    settings::{AccountCreate, AfterFetchAction, InboundAuth, InboundSecurity, OauthGrant, Protocol},
 };
 use crate::{
     http::{Problem, problem::FieldError},
@@ -17,8 +13,6 @@ use crate::{
 
 /// The longest settings for scripts, in bytes of JSON.
 const SCRIPT_SETTINGS_MAX: usize = 32 * 1024;
-/// The largest compiled pattern, in bytes.
-const PATTERN_MAX: usize = 256 * 1024;
 
 /// Which secrets are stored once the change is made.
 #[derive(Clone, Copy, Debug, Default)]
@@ -87,29 +81,10 @@ pub fn check(wanted: &mut AccountCreate, plaintext_allowed: bool) -> Result<(), 
     match (wanted.channel, &wanted.sms) {
         (Channel::Email, Some(_)) => errors.add("/sms", "not_allowed", "only an SMS account has a gateway"),
         (Channel::Sms, None) => errors.add("/sms", "required", "an SMS account needs a gateway"),
-        (Channel::Sms, Some(sms)) => check_gateway(sms, &mut errors),
+        (Channel::Sms, Some(sms)) => errors.0.extend(sms.wrong()),
         (Channel::Email, None) => {}
     }
     errors.end()
-}
-
-fn check_gateway(sms: &SmsSettings, errors: &mut Errors) {
-    let sample = sms.destination.replace("{number}", "491701234567");
-    if sample == sms.destination {
-        errors.add("/sms/destination", "invalid", "it has no {number} in the place of the number");
-    } else if let Err(error) = Address::parse(&sample) {
-        errors.add("/sms/destination", "address", error.to_string());
-    }
-    if sms.inbound_pattern.is_empty() {
-        return;
-    }
-    match RegexBuilder::new(&sms.inbound_pattern).size_limit(PATTERN_MAX).build() {
-        Err(_) => errors.add("/sms/inbound_pattern", "pattern", "it is not a regular expression we can use"),
-        Ok(pattern) if !pattern.capture_names().flatten().any(|name| name == "number") => {
-            errors.add("/sms/inbound_pattern", "invalid", "it has no group named number");
-        }
-        Ok(_) => {}
-    }
 }
 
 /// Holds settings against what an account in use needs.

@@ -9,6 +9,7 @@ use super::{
     entity::{AccountState, Channel, account},
     health::Health,
     mailbox::Secrets,
+    sms::SmsSettings,
     state::{AccountAction, allowed_actions},
 };
 use crate::{
@@ -197,20 +198,6 @@ pub struct OauthSettings {
     /// Which grant.
     #[serde(default)]
     pub grant: OauthGrant,
-}
-
-/// The gateway of an SMS account.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SmsSettings {
-    /// The gateway's address for a number, with `{number}` in the place of it.
-    #[serde(default)]
-    #[schema(max_length = 300, default = "", examples("{number}@sms.example.com"))]
-    pub destination: String,
-    /// A regular expression with the group `number`, matched against the sender of what comes in.
-    #[serde(default)]
-    #[schema(max_length = 500, default = "", examples("^(?P<number>[0-9]+)@sms\\.example\\.com$"))]
-    pub inbound_pattern: String,
 }
 
 /// An account to be made.

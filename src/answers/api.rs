@@ -10,6 +10,7 @@ use super::{
     original::Original,
     prefill::{ReplyTemplate, TemplateQuery},
     send::{SentAnswer, answer},
+    texts,
 };
 use crate::{
     app::App,
@@ -32,6 +33,9 @@ pub fn mount(config: &mut ServiceConfig<'_>) {
 ///
 /// The answer goes to Reply-To, else From, of the message. It is on its way when this returns: follow it with
 /// `GET /v1/messages/{id}/timeline`. Only the agent who has the item answers it.
+///
+/// The answer to a text goes to the number that wrote: it has `text` alone, takes no more segments than the account
+/// allows, quotes nothing, and is refused with `number_stopped` once the number has sent a stop word.
 #[utoipa::path(tag = "work items", params(("id" = WorkItemId, Path)), request_body = WorkItemReply,
     responses((status = 201, description = "It is on its way.", body = SentAnswer, headers(("Location" = String)))))]
 #[post("/work-items/{id}/reply")]
@@ -47,7 +51,7 @@ pub async fn reply_work_item(
 
 /// Reply to the customer and everybody who got the message.
 ///
-/// To and Cc are kept, less our own addresses.
+/// To and Cc are kept, less our own addresses. A text has one recipient: `not_for_texts`.
 #[utoipa::path(tag = "work items", params(("id" = WorkItemId, Path)), request_body = WorkItemReply,
     responses((status = 201, description = "It is on its way.", body = SentAnswer, headers(("Location" = String)))))]
 #[post("/work-items/{id}/reply-all")]
@@ -63,7 +67,7 @@ pub async fn reply_all_work_item(
 
 /// Pass a message on to somebody else, with its files.
 ///
-/// The conversation stays ours to answer.
+/// The conversation stays ours to answer. A text is not passed on: `not_for_texts`.
 #[utoipa::path(tag = "work items", params(("id" = WorkItemId, Path)), request_body = WorkItemForward,
     responses((status = 201, description = "It is on its way.", body = SentAnswer, headers(("Location" = String)))))]
 #[post("/work-items/{id}/forward")]
@@ -80,7 +84,7 @@ pub async fn forward_work_item(
 /// What an answer begins with: recipients, subject, quote and signature.
 #[utoipa::path(tag = "work items", params(("id" = WorkItemId, Path), TemplateQuery),
     responses((status = 200, description = "What to put into the editor.", body = ReplyTemplate),
-        (status = 409, description = "The account is disabled: nothing is sent from it.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "The account is disabled, or a text is not answered so.", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "The conversation has no such message.", body = ProblemBody, content_type = "application/problem+json")))]
 #[get("/work-items/{id}/reply-template")]
 pub async fn get_reply_template(
@@ -94,5 +98,6 @@ pub async fn get_reply_template(
     let item = item.ok_or_else(|| Problem::not_found("work item"))?;
     find_conversation(db, &caller, item.conversation_id).await?;
     let original = Original::load(db, item, query.0.message_id).await?;
+    texts::check_way(&original, query.0.kind)?;
     Ok(HttpResponse::Ok().json(ReplyTemplate::of(&original, query.0.kind)))
 }

@@ -3,7 +3,6 @@
 use sea_orm::DatabaseTransaction;
 
 use crate::{
-    accounts::entity::Channel,
     http::{Caller, Code, Problem},
     id::{UserId, WorkItemId},
     work::{
@@ -28,9 +27,6 @@ pub(super) async fn at_desk_of(
     }
     if item.assigned_agent_id != Some(agent) {
         return Err(Problem::new(Code::NotAssigned, "transfer the work item to yourself first"));
-    }
-    if item.channel != Channel::Email {
-        return Err(Problem::new(Code::InvalidState, "only e-mail can be answered so"));
     }
     Ok((item, agent))
 }

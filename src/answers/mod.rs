@@ -12,6 +12,7 @@ mod files;
 mod original;
 mod prefill;
 mod send;
+mod texts;
 pub mod uploads;
 mod write;
 

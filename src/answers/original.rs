@@ -2,7 +2,7 @@
 
 use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter};
 
-use super::Way;
+use super::{Way, texts};
 use crate::{
     accounts::{
         addresses::own_addresses,
@@ -70,6 +70,9 @@ impl Original {
         if way == Way::Forward {
             return (Vec::new(), Vec::new());
         }
+        if texts::is_text(self) {
+            return (texts::recipient(self).into_iter().collect(), Vec::new());
+        }
         let (to, cc) = reply_recipients(&self.mail, &self.own, way == Way::ReplyAll);
         let reachable = |list: Vec<Mailbox>| {
             let valid = |one: &Mailbox| Address::parse(comparable(&one.address).trim()).is_ok();
@@ -80,11 +83,17 @@ impl Original {
 
     pub fn subject(&self, way: Way) -> String {
         let subject = &self.message.subject;
+        if texts::is_text(self) {
+            return String::new();
+        }
         if way == Way::Forward { forward_subject(subject) } else { reply_subject(subject) }
     }
 
     /// What is put below, as text and as HTML.
     pub fn quote(&self, way: Way) -> (String, String) {
+        if texts::is_text(self) {
+            return Default::default();
+        }
         let quotable = Quotable::from(&self.mail);
         if way == Way::Forward { forward_quote(&quotable) } else { reply_quote(&quotable) }
     }

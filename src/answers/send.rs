@@ -4,8 +4,9 @@ use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, Pa
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{bodies::Wanted, desk::at_desk_of, files, original::Original, write};
+use super::{bodies::Wanted, desk::at_desk_of, files, original::Original, texts, write};
 use crate::{
+    accounts::entity::Channel,
     app::App,
     clock::Timestamp,
     conversations::{
@@ -17,6 +18,8 @@ use crate::{
     db::among,
     http::{Answer, Caller, Code, Idempotency, Problem, idempotency::Start},
     id::{ConversationId, MessageId, WorkItemId},
+    mail::{address::Mailbox, sms::segments::Segments},
+    suppressions::{AddressKeys, Barred},
     work::{act::complete, entity::work_item, journal::Journal, state},
 };
 
@@ -44,6 +47,8 @@ pub struct SentAnswer {
     pub subject: String,
     /// Its Message-ID, without angle brackets.
     pub message_id_header: String,
+    /// What it takes, when it is a text.
+    pub segments: Option<Segments>,
     /// Whether the work item was completed with it.
     pub completed: bool,
     /// When it was written.
@@ -69,7 +74,13 @@ pub(super) async fn answer(
     let (item, agent) = at_desk_of(&work.tx, id, caller).await?;
     let original = Original::load(&*work.tx, item, wanted.message_id).await?;
     refuse_stale(&*work.tx, &original.item, &wanted).await?;
-    let letter = write::letter(MessageId::new(now), &original, &wanted, agent)?;
+    let (id, is_text) = (MessageId::new(now), texts::is_text(&original));
+    let (letter, segments) = match is_text {
+        true => {
+            texts::letter(id, &original, &wanted, agent).map(|(letter, segments)| (letter, Some(segments)))?
+        }
+        false => (write::letter(id, &original, &wanted, agent)?, None),
+    };
     files::check(&*work.tx, caller, &original, &wanted, app.config.limits.max_attachments_bytes).await?;
     // Composing and the object store take their time, and no transaction waits for them.
     let paused = work.pause().await?;
@@ -77,6 +88,7 @@ pub(super) async fn answer(
     let filed = outbound::prepare(app, now, &original.account, letter, "/attachment_ids").await?;
     outbound::finish(app, paused, filed, async |tx, filed| {
         let sent = file(app, tx, now, caller, &wanted, &original.item, filed).await?;
+        let sent = SentAnswer { segments, ..sent };
         Answer::created(format!("/v1/messages/{}", sent.message_id), &sent)
     })
     .await
@@ -124,6 +136,7 @@ async fn file(
     refuse_stale(tx, &item, wanted).await?;
     use_up(tx, caller, wanted).await?;
     let message = filed.message.clone();
+    refuse_stopped(app, tx, now, &message).await?;
     let states = outbound::file(app, tx, now, vec![filed]).await?;
     state::note_answered(tx, &item, now).await?;
     drafts::discard(tx, item.id).await?;
@@ -134,6 +147,26 @@ async fn file(
     }
     let sent = states.first().copied().unwrap_or(message.state);
     Ok(shown(message, item.id, sent, wanted))
+}
+
+/// Whoever sent a stop word gets no texts, not even an agent's.
+async fn refuse_stopped(
+    app: &App,
+    tx: &DatabaseTransaction,
+    now: Timestamp,
+    message: &message::Model,
+) -> Result<(), Problem> {
+    if message.channel != Channel::Sms {
+        return Ok(());
+    }
+    let to: Vec<Mailbox> = serde_json::from_value(message.to_addresses.clone()).unwrap_or_default();
+    let numbers = || to.iter().map(|one| one.address.as_str());
+    let barred = Barred::among(tx, AddressKeys::of(app), numbers(), now).await?;
+    if numbers().any(|number| barred.has_stopped(number)) {
+        let detail = "the number sent a stop word: nothing is sent to it until it sends a start word";
+        return Err(Problem::new(Code::NumberStopped, detail));
+    }
+    Ok(())
 }
 
 /// An upload goes out once.
@@ -166,6 +199,7 @@ fn shown(message: message::Model, item: WorkItemId, state: MessageState, wanted:
         bcc: people(message.bcc_addresses),
         subject: message.subject,
         message_id_header: message.message_id_header.unwrap_or_default(),
+        segments: None,
         completed: wanted.complete,
         created_at: message.created_at,
     }

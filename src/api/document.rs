@@ -43,6 +43,7 @@ const WITHOUT_KEY: &[&str] = &[
     "pause_outgoing_server",
     "poll_account",
     "preview_template",
+    "preview_text",
     "publish_template",
     "redial_customer",
     "resume_account",

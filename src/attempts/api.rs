@@ -153,7 +153,7 @@ pub struct AttemptMessage {
 /// - `no_match`: what was reported is not what the rule waits for.
 /// - `customer_terminated`: the customer had been given up before.
 /// - `do_not_contact`: the customer wants no contact, and the rule does not name that ending.
-/// - `channel_not_supported`: texts (SMS) are not sent yet.
+/// - `too_many_segments`: the text would take more segments than the account allows.
 /// - `template_not_published`: its template was archived or is still a draft.
 /// - `marketing_not_supported`: rules send no marketing yet.
 /// - `no_sender_account`: the campaign has no account to send from.
@@ -177,8 +177,8 @@ pub enum SkipReason {
     CustomerTerminated,
     /// The customer wants no contact.
     DoNotContact,
-    /// Texts (SMS) are not sent yet.
-    ChannelNotSupported,
+    /// The text would take more segments than the account allows.
+    TooManySegments,
     /// Its template is not published.
     TemplateNotPublished,
     /// Rules send no marketing yet.

@@ -24,6 +24,7 @@ use crate::{
     conversations::{
         outbound::{Filed, Press},
         recipient::Recipient,
+        texts::segments,
     },
     customers::{
         context,
@@ -34,7 +35,7 @@ use crate::{
     id::{CalendarId, ConversationId, MessageId, RuleId, TemplateId, UserId, new_uuid},
     scripts::{calendar::Calendar, entity::calendar, library::stored_calendar},
     sends::begin::{
-        self, About, Beginning, IN_USE, Unwritten, account_context, category_refusal, from_template,
+        self, About, Beginning, IN_USE, Place, Unwritten, account_context, category_refusal, from_template,
     },
     suppressions::{AddressKeys, Barred, entity::SuppressionReason},
     templates::{
@@ -70,7 +71,10 @@ pub(super) struct Case<'a> {
 
 /// What the rules need, read once.
 struct Read {
-    account: Option<account::Model>,
+    /// The senders, one for each channel at most.
+    accounts: HashMap<Channel, account::Model>,
+    /// The conversation that texts are in.
+    place: Option<Place>,
     templates: HashMap<TemplateId, template::Model>,
     calendars: HashMap<CalendarId, Calendar>,
     /// The rules that have sent something to the customer.
@@ -111,19 +115,21 @@ impl Case<'_> {
                 }),
             }
         }
-        let Some(account) = read.account else { return Ok((Vec::new(), skipped)) };
-        Ok((self.file(&account, begun).await?, skipped))
+        Ok((self.file(&read.accounts, begun).await?, skipped))
     }
 
     async fn file(
         &self,
-        account: &account::Model,
+        accounts: &HashMap<Channel, account::Model>,
         begun: Vec<(MessageRule, RuleId, Beginning, Filed)>,
     ) -> Result<Vec<AttemptMessage>, DbErr> {
         if begun.is_empty() {
             return Ok(Vec::new());
         }
-        let mails = begun.iter().map(|(.., begun, filed)| (begun, account, filed.clone())).collect();
+        let mails = begun
+            .iter()
+            .filter_map(|(rule, _, begun, filed)| Some((begun, accounts.get(&rule.channel)?, filed.clone())));
+        let mails = mails.collect();
         let states = begin::file(self.app, self.tx, self.now, mails).await?;
         let sends = begun.iter().map(|(_, rule_id, begun, _)| rule_send::ActiveModel {
             id: Set(new_uuid(self.now)),
@@ -138,7 +144,7 @@ impl Case<'_> {
             name: rule.name,
             trigger: rule.trigger,
             message_id: begun.id,
-            conversation_id: begun.conversation_id,
+            conversation_id: begun.place.conversation_id,
             template_id: rule.template_id,
             subject: begun.parts.subject,
             to: begun.to,
@@ -159,13 +165,23 @@ impl Case<'_> {
             .into_tuple()
             .all(tx)
             .await?;
-        let account = match self.campaign.email_account_id {
-            Some(id) => account::Entity::find_by_id(id).one(tx).await?,
-            None => None,
+        let mut accounts = HashMap::new();
+        for channel in [Channel::Email, Channel::Sms] {
+            let wanted = rules.iter().any(|rule| rule.channel == channel);
+            let Some(id) = self.campaign.sender(channel).filter(|_| wanted) else { continue };
+            accounts.extend(account::Entity::find_by_id(id).one(tx).await?.map(|row| (channel, row)));
+        }
+        let place = match (accounts.get(&Channel::Sms), &customer.sms_number) {
+            (Some(account), Some(number)) => {
+                let to = Recipient { name: None, address: number.clone() };
+                Some(Place::of(tx, account, &to, self.now).await?)
+            }
+            _ => None,
         };
-        let address = customer.email.as_deref();
+        let address = [&customer.email, &customer.sms_number].into_iter().flatten().map(String::as_str);
         Ok(Read {
-            account,
+            accounts,
+            place,
             templates: templates.into_iter().map(|row| (row.id, row)).collect(),
             calendars: calendars(tx, rules).await?,
             sent: sent.into_iter().collect(),
@@ -184,8 +200,8 @@ impl Case<'_> {
     ) -> Result<(Beginning, Filed), Skip> {
         self.fits(rule, happened, ending)?;
         let template = sendable(rule, read)?;
-        let account = sender(read)?;
-        let to = self.recipient()?;
+        let account = sender(rule, read)?;
+        let to = self.recipient(rule.channel)?;
         if rule.once && read.sent.contains(&rule_id) {
             return Err(Skip::new(SkipReason::Once, "the customer has got it before"));
         }
@@ -208,9 +224,14 @@ impl Case<'_> {
             }
             _ => Skip::new(SkipReason::RenderFailed, why.to_string()),
         })?;
+        if rule.channel == Channel::Sms {
+            segments(account, &parts.text)
+                .map_err(|detail| Skip::new(SkipReason::TooManySegments, detail))?;
+        }
+        let begins = Place { conversation_id: ConversationId::new(self.now), is_known: false };
         let beginning = Beginning {
             id: MessageId::new(self.now),
-            conversation_id: ConversationId::new(self.now),
+            place: read.place.filter(|_| rule.channel == Channel::Sms).unwrap_or(begins),
             to,
             parts,
             author_id: self.author_id,
@@ -251,12 +272,17 @@ impl Case<'_> {
         Ok(())
     }
 
-    fn recipient(&self) -> Result<Recipient, Skip> {
+    fn recipient(&self, channel: Channel) -> Result<Recipient, Skip> {
+        let name = Some(self.customer.name.clone()).filter(|name| !name.is_empty());
+        if channel == Channel::Sms {
+            let number = self.customer.sms_number.clone();
+            let none = || Skip::new(SkipReason::NoAddress, "the customer has no number for texts");
+            return Ok(Recipient { name, address: number.ok_or_else(none)? });
+        }
         let Some(address) = self.customer.email.clone() else {
             return Err(Skip::new(SkipReason::NoAddress, "the customer has no e-mail address"));
         };
-        let to =
-            Recipient { name: Some(self.customer.name.clone()).filter(|name| !name.is_empty()), address };
+        let to = Recipient { name, address };
         match to.wrong("", &[]) {
             Some(error) => Err(Skip::new(SkipReason::NoAddress, error.detail)),
             None => Ok(to),
@@ -278,20 +304,25 @@ impl Case<'_> {
 }
 
 fn sendable<'a>(rule: &MessageRule, read: &'a Read) -> Result<&'a template::Model, Skip> {
-    if rule.channel != Channel::Email {
-        return Err(Skip::new(SkipReason::ChannelNotSupported, "texts (SMS) are not sent yet"));
-    }
     let template = read.templates.get(&rule.template_id);
     let Some(template) = template.filter(|template| template.state == TemplateState::Published) else {
         return Err(Skip::new(SkipReason::TemplateNotPublished, "the template is not published"));
     };
-    let refusal = category_refusal(template.category);
+    if Channel::from(template.channel) != rule.channel {
+        return Err(Skip::new(SkipReason::TemplateNotPublished, "the template is for another channel"));
+    }
+    // Who gets texts can send a stop word.
+    let refusal = category_refusal(template.category).filter(|_| rule.channel == Channel::Email);
     refusal.map_or(Ok(template), |detail| Err(Skip::new(SkipReason::MarketingNotSupported, detail)))
 }
 
-fn sender(read: &Read) -> Result<&account::Model, Skip> {
-    let Some(account) = &read.account else {
-        return Err(Skip::new(SkipReason::NoSenderAccount, "the campaign has no account for e-mail"));
+fn sender<'a>(rule: &MessageRule, read: &'a Read) -> Result<&'a account::Model, Skip> {
+    let Some(account) = read.accounts.get(&rule.channel) else {
+        let detail = match rule.channel {
+            Channel::Email => "the campaign has no account for e-mail",
+            Channel::Sms => "the campaign has no account for texts",
+        };
+        return Err(Skip::new(SkipReason::NoSenderAccount, detail));
     };
     if IN_USE.contains(&account.state) {
         return Ok(account);

@@ -145,6 +145,10 @@ fn unused_and_callback() -> Vec<CustomerStatus> {
     vec![CustomerStatus::Unused, CustomerStatus::Callback]
 }
 
+const fn email() -> Channel {
+    Channel::Email
+}
+
 fn everybody() -> BroadcastFilter {
     BroadcastFilter { statuses: unused_and_callback(), expression: None }
 }
@@ -167,6 +171,10 @@ pub struct BroadcastCreate {
     #[serde(default)]
     #[schema(max_length = 2000, default = "", examples("To everybody who has not been reached yet"))]
     pub description: String,
+    /// What it is sent over: mail to their addresses, or texts to their `sms_number`.
+    #[serde(default = "email")]
+    #[schema(default = "email")]
+    pub channel: Channel,
     /// Whose customers get it.
     pub target: BroadcastTarget,
     /// A template of the purpose `general`, published when the broadcast is begun.
@@ -235,6 +243,7 @@ impl BroadcastCreate {
         ActiveModel {
             name: Set(self.name),
             description: Set(self.description),
+            channel: Set(self.channel),
             campaign_id: Set(found.campaign_id),
             list_id: Set(self.target.list_id),
             template_id: Set(self.template_id),
@@ -268,6 +277,7 @@ impl From<Model> for BroadcastCreate {
             target: target(&row),
             filter: BroadcastFilter { statuses: statuses(&row), expression: row.expression.clone() },
             guard: guard(&row),
+            channel: row.channel,
             name: row.name,
             description: row.description,
             template_id: row.template_id,
@@ -362,7 +372,6 @@ pub async fn create_broadcast(
         id: Set(BroadcastId::new(now)),
         state: Set(BroadcastState::Draft),
         state_reason: Set(None),
-        channel: Set(Channel::Email),
         next_slot_at: Set(Timestamp::ZERO),
         prepared_to: Set(None),
         found_count: Set(0),

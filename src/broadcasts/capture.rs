@@ -23,12 +23,13 @@ pub async fn keep(
     let filed = printer.filed(app, row, printed).await?;
     let now = app.clock.now();
     let tx = app.db.begin().await?;
-    thread::file(&tx, now, printer, row, filed).await?;
+    // On the heap, because every connection's future would carry it otherwise.
+    Box::pin(thread::file(&tx, now, printer, row, filed)).await?;
     let kept = captured::ActiveModel {
         id: Set(new_uuid(now)),
         message_id: Set(row.id),
         envelope_from: Set(printed.envelope.from().to_owned()),
-        recipients: Set(json!([row.address])),
+        recipients: Set(json!(printed.envelope.to())),
         captured_at: Set(now),
     };
     captured::Entity::insert(kept).exec_without_returning(&*tx).await?;

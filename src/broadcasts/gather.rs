@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 
 use super::{entity::broadcast, turn::statuses};
 use crate::{
+    accounts::entity::Channel,
     clock::Timestamp,
     customers::{
         self,
@@ -36,7 +37,7 @@ pub enum Exclusion {
     Expression,
     /// The expression cannot be evaluated for the customer.
     ExpressionFailed,
-    /// The customer has no address.
+    /// The customer has no address, or no number for texts.
     NoAddress,
     /// The address may not be written to.
     Suppressed,
@@ -93,8 +94,17 @@ pub async fn page(
     select.order_by_asc(Column::Id).limit(PAGE).all(db).await
 }
 
+/// Where a customer is reached over the channel: the address or number, and the key that suppressions know it by.
+pub fn reach(channel: Channel, customer: &customer::Model) -> (Option<&str>, Option<&str>) {
+    match channel {
+        Channel::Email => (customer.email.as_deref(), customer.email_key.as_deref()),
+        Channel::Sms => (customer.sms_number.as_deref(), customer.sms_key.as_deref()),
+    }
+}
+
 /// Decides who gets a broadcast.
 pub struct Sieve {
+    channel: Channel,
     statuses: Vec<CustomerStatus>,
     expression: Option<Expression<'static, 'static>>,
     campaign: Option<CampaignId>,
@@ -124,8 +134,8 @@ impl Sieve {
     /// What is wrong with its expression, as a sentence.
     pub fn of(row: &broadcast::Model, keys: AddressKeys) -> Result<Self, String> {
         let expression = row.expression.as_ref().map(|source| compile(source)).transpose()?;
-        let (campaign, marketing) = (row.campaign_id, row.marketing);
-        Ok(Self { statuses: statuses(row), expression, campaign, marketing, keys })
+        let (channel, campaign, marketing) = (row.channel, row.campaign_id, row.marketing);
+        Ok(Self { channel, statuses: statuses(row), expression, campaign, marketing, keys })
     }
 
     /// Sieves one page; who has the address of an earlier customer is found when the rows are written.
@@ -138,7 +148,7 @@ impl Sieve {
         page: Vec<customer::Model>,
         now: Timestamp,
     ) -> Result<Sieved, DbErr> {
-        let addresses = page.iter().filter_map(|customer| customer.email.as_deref());
+        let addresses = page.iter().filter_map(|customer| reach(self.channel, customer).0);
         let barred = Barred::among(db, self.keys.clone(), addresses, now).await?;
         let mut sieved = Sieved::default();
         for customer in page {
@@ -154,7 +164,7 @@ impl Sieve {
         if customer.erased_at.is_some() || !self.statuses.contains(&customer.status) {
             return Some(Exclusion::Status);
         }
-        let Some(address) = &customer.email else { return Some(Exclusion::NoAddress) };
+        let Some(address) = reach(self.channel, customer).0 else { return Some(Exclusion::NoAddress) };
         if barred.reason(address, self.marketing, self.campaign).is_some() {
             return Some(Exclusion::Suppressed);
         }

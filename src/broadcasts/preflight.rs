@@ -2,16 +2,21 @@
 
 use std::collections::HashSet;
 
+use actix_web::web;
 use sea_orm::ConnectionTrait;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
     entity::broadcast,
-    gather::{self, Excluded, Exclusion, Sieve},
+    gather::{self, Excluded, Exclusion, Sieve, reach},
+    print::Printer,
     settings,
 };
-use crate::{app::App, http::Problem, suppressions::AddressKeys};
+use crate::{
+    accounts::entity::Channel, app::App, conversations::texts::segments, customers::entity::customer,
+    http::Problem, id::MessageId, suppressions::AddressKeys,
+};
 
 /// More customers than this are not looked at while a caller waits.
 const MOST: u64 = 200_000;
@@ -26,10 +31,49 @@ pub struct BroadcastPreflight {
     /// How many would not, by reason.
     #[schema(value_type = Object, example = json!({ "status": 12, "suppressed": 3 }))]
     pub excluded: Excluded,
+    /// What its texts take together, of a broadcast by SMS.
+    pub segments: Option<BroadcastSegments>,
     /// Whether all customers were looked at; of very long lists only the first 200,000 are.
     pub complete: bool,
     /// What keeps it from being begun.
     pub obstacles: Vec<BroadcastObstacle>,
+}
+
+/// What the texts of a broadcast take.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub struct BroadcastSegments {
+    /// The segments of all texts that can be sent: what is paid for.
+    #[schema(minimum = 0, examples(240))]
+    pub total: u64,
+    /// The most that one text takes.
+    #[schema(minimum = 0, examples(2))]
+    pub most: usize,
+    /// How many recipients would get no text, because it takes more segments than the account allows.
+    #[schema(minimum = 0, examples(0))]
+    pub too_long: u64,
+    /// How many recipients would get no text, because the template cannot be filled in for them.
+    #[schema(minimum = 0, examples(0))]
+    pub failed: u64,
+}
+
+impl BroadcastSegments {
+    /// Counts what one page of customers would get; no I/O.
+    fn count(mut self, printer: &Printer, page: &[customer::Model], like: MessageId) -> Self {
+        for customer in page {
+            let Some(number) = reach(Channel::Sms, customer).0 else { continue };
+            match printer.parts(like, number, customer) {
+                Err(_) => self.failed += 1,
+                Ok(parts) => match segments(printer.account(), &parts.text) {
+                    Err(_) => self.too_long += 1,
+                    Ok(found) => {
+                        self.total += found.segments as u64;
+                        self.most = self.most.max(found.segments);
+                    }
+                },
+            }
+        }
+        self
+    }
 }
 
 /// Something that keeps a broadcast from being begun.
@@ -58,6 +102,13 @@ pub(super) async fn look(app: &App, row: &broadcast::Model) -> Result<BroadcastP
     let lists = gather::lists(db, row).await?;
     let (mut found, mut excluded, mut after) = (0_u64, Excluded::new(), None);
     let mut seen = HashSet::new();
+    let mut texts = match row.channel {
+        Channel::Email => None,
+        // What it refers to may be gone, which the obstacles say.
+        Channel::Sms => {
+            Printer::of(app, row).await.ok().map(|printer| (printer, BroadcastSegments::default()))
+        }
+    };
     let mut complete = lists.is_empty();
     while !complete && found < MOST {
         let page = gather::page(db, &lists, after).await?;
@@ -71,14 +122,29 @@ pub(super) async fn look(app: &App, row: &broadcast::Model) -> Result<BroadcastP
         for (why, count) in sieved.excluded {
             *excluded.entry(why).or_default() += count;
         }
-        for customer in sieved.taken {
-            if !seen.insert(customer.email_key.unwrap_or_default()) {
+        let mut taken = sieved.taken;
+        taken.retain(|customer| {
+            let is_new = seen.insert(reach(row.channel, customer).1.unwrap_or_default().to_owned());
+            if !is_new {
                 *excluded.entry(Exclusion::Duplicate).or_default() += 1;
             }
+            is_new
+        });
+        if let Some((printer, counted)) = texts.take() {
+            let like = MessageId(row.id.uuid());
+            texts = Some(
+                web::block(move || {
+                    let counted = BroadcastSegments::count(counted, &printer, &taken, like);
+                    (printer, counted)
+                })
+                .await
+                .map_err(Problem::internal)?,
+            );
         }
     }
+    let segments = texts.map(|(_, counted)| counted);
     let obstacles = obstacles(app, db, row).await?;
-    Ok(BroadcastPreflight { found, recipients: seen.len() as u64, excluded, complete, obstacles })
+    Ok(BroadcastPreflight { found, recipients: seen.len() as u64, excluded, segments, complete, obstacles })
 }
 
 async fn obstacles(

@@ -11,10 +11,11 @@ use serde_json::json;
 use super::{
     change::{self, Change},
     entity::{BroadcastRecipientState, BroadcastState, RecipientPhase, broadcast, recipient},
-    gather::{self, Excluded, Exclusion, Sieve, Sieved},
+    gather::{self, Excluded, Exclusion, Sieve, Sieved, reach},
     settings::find,
 };
 use crate::{
+    accounts::entity::Channel,
     app::App,
     clock::Timestamp,
     customers::entity::customer,
@@ -119,12 +120,13 @@ async fn insert(
         return Ok(0);
     }
     let now = page.now;
-    let rows = customers.into_iter().map(|customer| recipient::ActiveModel {
+    let rows = customers.into_iter().map(|customer| (to(row.channel, &customer), customer));
+    let rows = rows.map(|((address, address_key), customer)| recipient::ActiveModel {
         id: Set(MessageId::new(now)),
         broadcast_id: Set(row.id),
         customer_id: Set(customer.id),
-        address: Set(customer.email.unwrap_or_default()),
-        address_key: Set(customer.email_key.unwrap_or_default()),
+        address: Set(address),
+        address_key: Set(address_key),
         name: Set(customer.name),
         state: Set(BroadcastRecipientState::Queued),
         reason: Set(None),
@@ -143,6 +145,11 @@ async fn insert(
         .do_nothing()
         .to_owned();
     recipient::Entity::insert_many(rows).on_conflict(once).exec_without_returning(tx).await
+}
+
+fn to(channel: Channel, customer: &customer::Model) -> (String, String) {
+    let (address, key) = reach(channel, customer);
+    (address.unwrap_or_default().to_owned(), key.unwrap_or_default().to_owned())
 }
 
 /// All customers were looked at: it runs, or there is nobody to send to. Nothing changes when it was called off meanwhile.

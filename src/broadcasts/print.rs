@@ -7,24 +7,25 @@ use serde_json::Map;
 
 use super::entity::{broadcast, recipient};
 use crate::{
-    accounts::entity::account,
+    accounts::entity::{Channel, account},
     app::App,
     campaigns::entity::campaign,
     clock::Timestamp,
     conversations::{
         entity::MessageKind,
         outbound::{Filed, Letter, Press},
+        texts::segments,
     },
     customers::{self, entity::customer},
-    id::{CampaignId, ConversationId},
+    id::{CampaignId, ConversationId, MessageId},
     instance::instance_id,
     mail::{
         address::Mailbox,
-        compose::{AutoSubmitted, Outgoing, compose},
+        compose::{AutoSubmitted, Outgoing},
         smtp::Envelope,
     },
     raw::RawError,
-    sends::begin::{account_context, from_template},
+    sends::begin::{Parts, account_context, from_template},
     suppressions::link::Links,
     templates::{
         context::{CampaignContext, GeneralContext, RecipientContext},
@@ -90,17 +91,12 @@ impl Printer {
         customer: &customer::Model,
         now: Timestamp,
     ) -> Result<Printed, String> {
-        let context = GeneralContext {
-            customer: Some(customers::context::of(customer)),
-            campaign: self.campaign.clone(),
-            to: Some(RecipientContext { name: Some(row.name.clone()), address: row.address.clone() }),
-            account: Some(account_context(&self.account)),
-            unsubscribe_url: Some(self.links.url(row.id)),
-        };
-        let parts =
-            from_template(&self.template, &Map::new(), context).map_err(|failed| failed.to_string())?;
+        let parts = self.parts(row.id, &row.address, customer)?;
+        if self.account.channel == Channel::Sms {
+            segments(&self.account, &parts.text)?;
+        }
         let mut headers = vec![("Precedence".to_owned(), "bulk".to_owned())];
-        if self.marketing {
+        if self.marketing && self.account.channel == Channel::Email {
             headers.extend(self.links.fields(row.id).map_err(|error| error.to_string())?);
         }
         let mut mail = Outgoing {
@@ -115,9 +111,28 @@ impl Printer {
         // Until somebody answers there is no conversation; it will bear the message's own id.
         self.press.dress(&self.account, row.id, ConversationId(row.id.uuid()), &mut mail);
         mail.date = now.as_millis();
-        let composed = compose(&mail).map_err(|error| error.to_string())?;
-        let envelope = Envelope::new(Some(self.account.address.clone()), vec![row.address.clone()]);
+        let composed = self.press.compose(&self.account, &mail).map_err(|error| error.to_string())?;
+        let to = match self.account.channel {
+            Channel::Email => vec![row.address.clone()],
+            Channel::Sms => composed.recipients.iter().map(ToString::to_string).collect(),
+        };
+        let envelope = Envelope::new(Some(self.account.address.clone()), to);
         Ok(Printed { envelope: envelope.map_err(|error| error.to_string())?, raw: composed.raw, mail })
+    }
+
+    /// What one recipient reads; what keeps it from being written is a sentence.
+    ///
+    /// # Errors
+    /// When the template cannot be rendered for this customer.
+    pub fn parts(&self, id: MessageId, address: &str, customer: &customer::Model) -> Result<Parts, String> {
+        let context = GeneralContext {
+            customer: Some(customers::context::of(customer)),
+            campaign: self.campaign.clone(),
+            to: Some(RecipientContext { name: Some(customer.name.clone()), address: address.to_owned() }),
+            account: Some(account_context(&self.account)),
+            unsubscribe_url: Some(self.links.url(id)),
+        };
+        from_template(&self.template, &Map::new(), context).map_err(|failed| failed.to_string())
     }
 
     /// The account that the broadcast is sent from.

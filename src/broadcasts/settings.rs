@@ -14,9 +14,7 @@ use crate::{
     id::{AccountId, BroadcastId, CampaignId, MessageId},
     scripts::entity::calendar,
     suppressions::link::Links,
-    templates::entity::{
-        self as template, TemplateCategory, TemplateChannel, TemplatePurpose, TemplateState,
-    },
+    templates::entity::{self as template, TemplateCategory, TemplatePurpose, TemplateState},
 };
 
 /// What the settings refer to, found.
@@ -62,14 +60,22 @@ pub(super) async fn check(db: &impl ConnectionTrait, wanted: &BroadcastCreate) -
     };
     let template = template::Entity::find_by_id(wanted.template_id).one(db).await?;
     let template = template.ok_or_else(|| Problem::unknown_reference("/template_id", "template"))?;
-    let account_id = wanted.account_id.or_else(|| campaign.as_ref()?.email_account_id);
+    let account_id = wanted.account_id.or_else(|| campaign.as_ref()?.sender(wanted.channel));
     let account_id = account_id.ok_or_else(|| {
-        Problem::invalid("/account_id", "required", "the campaign has no account for e-mail: name one")
+        let detail = match wanted.channel {
+            Channel::Email => "the campaign has no account for e-mail: name one",
+            Channel::Sms => "the campaign has no account for texts: name one",
+        };
+        Problem::invalid("/account_id", "required", detail)
     })?;
     let account = account::Entity::find_by_id(account_id).one(db).await?;
     let account = account.ok_or_else(|| Problem::unknown_reference("/account_id", "account"))?;
-    if account.channel != Channel::Email {
-        return Err(Problem::invalid("/account_id", "wrong_channel", "the account does not send e-mail"));
+    if account.channel != wanted.channel {
+        let detail = match wanted.channel {
+            Channel::Email => "the account does not send e-mail",
+            Channel::Sms => "the account does not send texts",
+        };
+        return Err(Problem::invalid("/account_id", "wrong_channel", detail));
     }
     if let Some(id) = wanted.window_calendar_id
         && calendar::Entity::find_by_id(id).one(db).await?.is_none()
@@ -136,8 +142,12 @@ pub(super) async fn obstacles(
         Some(template) if template.purpose != TemplatePurpose::General => {
             wrong("/template_id", "wrong_purpose", "the template is for receipts");
         }
-        Some(template) if template.channel != TemplateChannel::Email => {
-            wrong("/template_id", "wrong_channel", "the template is not for e-mail");
+        Some(template) if Channel::from(template.channel) != row.channel => {
+            let detail = match row.channel {
+                Channel::Email => "the template is not for e-mail",
+                Channel::Sms => "the template is not for texts",
+            };
+            wrong("/template_id", "wrong_channel", detail);
         }
         Some(_) => {}
     }
@@ -146,7 +156,9 @@ pub(super) async fn obstacles(
         Some(account) if in_use.contains(&account.state) => {}
         _ => wrong("/account_id", "wrong_state", "the account is not in use: activate it first"),
     }
+    // Texts are unsubscribed from by a stop word.
     if row.marketing
+        && row.channel == Channel::Email
         && let Err(error) = Links::of(app).fields(MessageId(row.id.uuid()))
     {
         let detail = format!("{error}: http.public_url must be an https address");

@@ -2,10 +2,18 @@
 //! a capturing server's list.
 
 use sea_orm::{
-    ActiveModelTrait, DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel, QueryFilter, SqlErr,
+    ActiveModelTrait, ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel,
+    JoinType, QueryFilter, QueryOrder, QuerySelect, SqlErr,
 };
 
-use super::{entity::recipient, print::Printer, settings::find};
+use super::{
+    entity::{
+        BroadcastRecipientState::{self, Bounced, Complained, Delivered, Sent as Taken, Uncertain},
+        broadcast, recipient,
+    },
+    print::Printer,
+    settings::find,
+};
 use crate::{
     app::App,
     clock::Timestamp,
@@ -18,9 +26,12 @@ use crate::{
     customers::entity::customer,
     db::among,
     events,
-    id::{ConversationId, MessageId},
+    id::{AccountId, ConversationId, MessageId},
     raw::RawError,
 };
+
+/// Where a recipient stands who has perhaps got the message.
+const REACHED: [BroadcastRecipientState; 5] = [Taken, Delivered, Bounced, Complained, Uncertain];
 
 /// Files the messages of broadcasts that somebody answers to: those of the named conversations that are not there yet.
 ///
@@ -93,4 +104,31 @@ pub async fn file(
     let sent = Sent { at: row.sent_at.unwrap_or(now), code: row.last_code, text: row.last_text.clone() };
     outbound::file_sent(tx, now, filed, sent).await?;
     Ok(true)
+}
+
+/// The newest message of a broadcast over the account that went to the address with this key, and when.
+///
+/// # Errors
+/// Whatever the database says.
+pub async fn latest_to(
+    db: &impl ConnectionTrait,
+    account: AccountId,
+    address_key: &str,
+) -> Result<Option<(MessageId, Timestamp)>, DbErr> {
+    let to_broadcast = recipient::Entity::belongs_to(broadcast::Entity)
+        .from(recipient::Column::BroadcastId)
+        .to(broadcast::Column::Id);
+    let found: Option<(MessageId, Option<Timestamp>, Timestamp)> = recipient::Entity::find()
+        .join(JoinType::InnerJoin, to_broadcast.into())
+        .select_only()
+        .columns([recipient::Column::Id, recipient::Column::SentAt, recipient::Column::UpdatedAt])
+        .filter(broadcast::Column::AccountId.eq(account))
+        .filter(recipient::Column::AddressKey.eq(address_key))
+        .filter(recipient::Column::State.is_in(REACHED))
+        .order_by_desc(recipient::Column::SentAt)
+        .limit(1)
+        .into_tuple()
+        .one(db)
+        .await?;
+    Ok(found.map(|(id, sent_at, updated_at)| (id, sent_at.unwrap_or(updated_at))))
 }

@@ -1,6 +1,9 @@
 //! Whether somebody who was to get a broadcast when it was prepared still is.
 
-use super::entity::{broadcast, recipient};
+use super::{
+    entity::{broadcast, recipient},
+    gather::reach,
+};
 use crate::customers::entity::{CustomerStatus, customer};
 
 /// Why a recipient does not get it any more; none when they do.
@@ -12,7 +15,7 @@ pub fn absence(
     let Some(customer) = customer.filter(|customer| customer.erased_at.is_none()) else {
         return Some("the customer is gone");
     };
-    if customer.email_key.as_deref() != Some(&row.address_key) {
+    if reach(broadcast.channel, customer).1 != Some(&row.address_key) {
         return Some("the customer has another address now");
     }
     (!statuses(broadcast).contains(&customer.status)).then_some("the customer has another status now")

@@ -37,6 +37,7 @@ pub mod campaign {
 
     use super::CampaignState;
     use crate::{
+        accounts::entity::Channel,
         clock::Timestamp,
         id::{AccountId, CampaignId},
     };
@@ -73,6 +74,16 @@ pub mod campaign {
     pub enum Relation {}
 
     impl ActiveModelBehavior for ActiveModel {}
+
+    impl Model {
+        /// The account that it sends from over the channel: one at most.
+        pub fn sender(&self, channel: Channel) -> Option<AccountId> {
+            match channel {
+                Channel::Email => self.email_account_id,
+                Channel::Sms => self.sms_account_id,
+            }
+        }
+    }
 }
 
 /// What was tried with a customer.

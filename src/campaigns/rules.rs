@@ -16,7 +16,7 @@ use crate::{
     http::problem::FieldError,
     id::{CalendarId, RuleId, TemplateId},
     scripts::entity::calendar,
-    templates::entity::{self as template, TemplateChannel, TemplatePurpose, TemplateState},
+    templates::entity::{self as template, TemplatePurpose, TemplateState},
 };
 
 /// Most rules of one campaign or list.
@@ -252,11 +252,7 @@ impl Known {
         let Some(template) = self.templates.get(&rule.template_id) else {
             return Some(("unknown_reference", "there is no such template"));
         };
-        let channel = match template.channel {
-            TemplateChannel::Email => Channel::Email,
-            TemplateChannel::Sms => Channel::Sms,
-        };
-        if channel != rule.channel {
+        if Channel::from(template.channel) != rule.channel {
             return Some(("wrong_channel", "the template is for another channel"));
         }
         if template.purpose != TemplatePurpose::General {

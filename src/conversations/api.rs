@@ -17,7 +17,7 @@ use super::{
         conversation::{ActiveModel, Column, Entity, Model},
         message,
     },
-    messages::{MessageList, MessageSummary, customer_key},
+    messages::{MessageList, MessageSummary, asked_key},
     visibility::{find_conversation, visible_to, with_agent},
 };
 use crate::{
@@ -169,7 +169,7 @@ pub async fn list_conversations(
         select = select.filter(Column::State.eq(state));
     }
     if let Some(address) = &filter.customer_address {
-        select = select.filter(Column::CustomerAddress.eq(customer_key(address)));
+        select = select.filter(Column::CustomerAddress.eq(asked_key(address)));
     }
     if let Some(agent) = filter.agent_id {
         select = select.filter(with_agent(agent, Column::Id));

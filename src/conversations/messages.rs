@@ -24,6 +24,7 @@ use crate::{
     id::{AccountId, CampaignId, ConversationId, CustomerId, MessageId, TemplateId, UserId, WorkItemId},
     mail::{
         address::comparable,
+        number::Number,
         parse::Attachment,
         sanitise::{self, Images},
     },
@@ -265,6 +266,14 @@ pub fn customer_key(address: &str) -> String {
     key
 }
 
+/// The key of an address or number that is asked for. A `+` in a query is a space, so numbers are found without it, too.
+pub fn asked_key(address: &str) -> String {
+    let address = address.trim();
+    let number = Some(address).filter(|text| !text.contains('@'));
+    let number = number.and_then(|text| Number::of_gateway(text, None).ok());
+    number.map_or_else(|| customer_key(address), |number| number.to_string())
+}
+
 /// The attachments of a stored message.
 pub fn attachments(row: &Model) -> Vec<Attachment> {
     list(row.attachments.clone())
@@ -357,7 +366,7 @@ impl Message {
 }
 
 fn conversations_with(address: &str) -> SelectStatement {
-    let key = customer_key(address.trim());
+    let key = asked_key(address);
     conversation::Entity::find()
         .select_only()
         .column(conversation::Column::Id)

@@ -11,4 +11,5 @@ pub mod outbound;
 pub mod parsed;
 pub mod recipient;
 pub mod source;
+pub mod texts;
 pub mod visibility;

@@ -20,7 +20,7 @@ pub struct Recipient {
     #[serde(default)]
     #[schema(max_length = 200, examples("Anna Smith"))]
     pub name: Option<String>,
-    /// The address.
+    /// The address; of a text the number.
     #[schema(min_length = 3, max_length = 320, examples("anna@example.org"))]
     pub address: String,
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use sea_orm::{
     ActiveValue::Set,
-    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, FromQueryResult, QueryFilter, QueryOrder,
+    QuerySelect,
     sea_query::{Expr, ExprTrait},
 };
 
@@ -19,14 +20,16 @@ use super::{
     timeline::{self, Line},
 };
 use crate::{
+    accounts::entity::Channel,
     app::App,
     broadcasts::ledger,
     clock::Timestamp,
-    conversations::entity::{MessageState, message},
+    conversations::entity::{MessageKind, MessageState, message},
     db::{Gate, among},
     events,
     id::{CampaignId, MessageId},
     lease::Leased,
+    mail::address::Mailbox,
     outgoing::{
         self,
         entity::{OutgoingState, outgoing_server},
@@ -139,25 +142,12 @@ async fn begin(
         .order_by_asc(Column::DueAt)
         .all(tx)
         .await?;
-    let found: Vec<(MessageId, MessageState, Option<String>, Option<CampaignId>)> = message::Entity::find()
-        .select_only()
-        .columns([
-            message::Column::Id,
-            message::Column::State,
-            message::Column::Category,
-            message::Column::CampaignId,
-        ])
-        .filter(among(message::Column::Id, keys))
-        .into_tuple()
-        .all(tx)
-        .await?;
-    let barred = barred(app, tx, now, &rows).await?;
+    let found = Claimed::find(tx, keys).await?;
+    let barred = barred(app, tx, now, &rows, &found).await?;
     let mut jobs = Vec::with_capacity(rows.len());
     for row in rows {
-        let message = found.iter().find(|(id, ..)| *id == row.message_id);
-        let marketing = message.is_some_and(|(_, _, category, _)| category.as_deref() == Some("marketing"));
-        let campaign = message.and_then(|(.., campaign)| *campaign);
-        match message.map(|(_, state, ..)| *state) {
+        let message = found.iter().find(|message| message.id == row.message_id);
+        match message.map(|message| message.state) {
             // Left behind by a process that died a moment ago: `recover` decides about it.
             _ if row.phase != Phase::Idle => let_go(tx, row.message_id, row.due_at).await?,
             // What may not be repeated is not, whoever made it due.
@@ -165,10 +155,7 @@ async fn begin(
             Some(was @ (Queued | Scheduled | Deferred | Uncertain)) => {
                 let recipients: Vec<Recipient> =
                     serde_json::from_value(row.recipients.clone()).unwrap_or_default();
-                let open = recipients.iter().filter(|one| one.is_open());
-                if let Some(reason) =
-                    open.into_iter().find_map(|one| barred.reason(&one.address, marketing, campaign))
-                {
+                if let Some(reason) = message.and_then(|message| message.barred(&barred, &row)) {
                     hold_back(tx, now, row.message_id, was, reason).await?;
                     continue;
                 }
@@ -200,18 +187,74 @@ async fn mark_begun(tx: &DatabaseTransaction, now: Timestamp, jobs: &[Job]) -> R
     Ok(())
 }
 
-/// Who of the recipients may not be written to. An agent's answer is never held back.
+/// Who of the recipients may not be written to.
 async fn barred(
     app: &App,
     tx: &DatabaseTransaction,
     now: Timestamp,
     rows: &[Model],
+    found: &[Claimed],
 ) -> Result<Barred, DbErr> {
-    let ours = rows.iter().filter(|row| row.precedence != Precedence::Answer as i32);
-    let recipients: Vec<Recipient> = ours
-        .flat_map(|row| serde_json::from_value::<Vec<Recipient>>(row.recipients.clone()).unwrap_or_default())
+    let addresses: Vec<String> = rows
+        .iter()
+        .filter_map(|row| Some((row, found.iter().find(|message| message.id == row.message_id)?)))
+        .flat_map(|(row, message)| message.judged(row))
         .collect();
-    Barred::among(tx, AddressKeys::of(app), recipients.iter().map(|one| one.address.as_str()), now).await
+    Barred::among(tx, AddressKeys::of(app), addresses.iter().map(String::as_str), now).await
+}
+
+/// What of a claimed message tells whether it may go out.
+#[derive(FromQueryResult)]
+struct Claimed {
+    id: MessageId,
+    state: MessageState,
+    kind: MessageKind,
+    channel: Channel,
+    to_addresses: serde_json::Value,
+    category: Option<String>,
+    campaign_id: Option<CampaignId>,
+}
+
+impl Claimed {
+    async fn find(tx: &DatabaseTransaction, keys: Vec<MessageId>) -> Result<Vec<Self>, DbErr> {
+        use message::Column::{CampaignId, Category, Channel, Id, Kind, State, ToAddresses};
+        message::Entity::find()
+            .select_only()
+            .columns([Id, State, Kind, Channel, ToAddresses, Category, CampaignId])
+            .filter(among(Id, keys))
+            .into_model()
+            .all(tx)
+            .await
+    }
+
+    /// The addresses that suppressions are asked about; of a text the number, not the gateway's address. An agent's answer
+    /// is never held back, unless it is a text.
+    fn judged(&self, row: &Model) -> Vec<String> {
+        let answer = row.precedence == Precedence::Answer as i32;
+        match self.channel {
+            Channel::Sms if self.kind == MessageKind::Receipt => Vec::new(),
+            Channel::Sms => {
+                let to: Vec<Mailbox> = serde_json::from_value(self.to_addresses.clone()).unwrap_or_default();
+                to.into_iter().map(|one| one.address).collect()
+            }
+            Channel::Email if answer => Vec::new(),
+            Channel::Email => {
+                let all: Vec<Recipient> = serde_json::from_value(row.recipients.clone()).unwrap_or_default();
+                all.into_iter().filter(Recipient::is_open).map(|one| one.address).collect()
+            }
+        }
+    }
+
+    /// Why it may not go out any more.
+    fn barred(&self, barred: &Barred, row: &Model) -> Option<SuppressionReason> {
+        let judged = self.judged(row);
+        if row.precedence == Precedence::Answer as i32 {
+            let stopped = judged.iter().any(|number| barred.has_stopped(number));
+            return stopped.then_some(SuppressionReason::Stopped);
+        }
+        let marketing = self.category.as_deref() == Some("marketing");
+        judged.iter().find_map(|address| barred.reason(address, marketing, self.campaign_id))
+    }
 }
 
 /// Its recipient was barred since the message was made: it is not sent. What may have been sent already is not called

@@ -25,6 +25,7 @@ use crate::{
     mail::{
         address::Mailbox,
         report::{self, Action, Permanence, Report, ReportKind, ReportedRecipient},
+        sms::gateway::Fate,
         token::Signer,
     },
     suppressions::{bar::bar, entity::SuppressionReason},
@@ -35,7 +36,16 @@ use crate::{
 pub struct Heard {
     /// The message.
     pub about: MessageId,
-    report: Report,
+    told: Told,
+}
+
+/// How it was heard.
+#[derive(Clone, Debug)]
+enum Told {
+    /// By a report (RFC 3464, RFC 5965).
+    Report(Box<Report>),
+    /// By a receipt of an SMS account's gateway.
+    Receipt(Fate, String),
 }
 
 /// What a report means for the message.
@@ -43,8 +53,12 @@ pub struct Heard {
 enum Meaning {
     Delivered,
     Delayed,
-    Bounced { hard: bool },
+    Bounced {
+        hard: bool,
+    },
     Complained,
+    /// Only noted.
+    Reported,
 }
 
 impl Heard {
@@ -52,15 +66,31 @@ impl Heard {
     pub fn of(raw: &[u8], signer: &Signer) -> Option<Self> {
         let report = report::read(raw)?;
         let about = signer.verify(report.original.message_id.as_deref()?)?.message?;
-        Some(Self { about: MessageId(about), report })
+        Some(Self { about: MessageId(about), told: Told::Report(Box::new(report)) })
+    }
+
+    /// What a gateway's receipt says of a text.
+    pub fn receipt(about: MessageId, fate: Fate, words: &str) -> Self {
+        Self { about, told: Told::Receipt(fate, words.to_owned()) }
     }
 
     /// What it means, and in whose words; none when it says nothing certain.
     fn meaning(&self) -> Option<(Meaning, String)> {
-        if self.report.kind == ReportKind::Complaint {
+        let report = match &self.told {
+            Told::Report(report) => report,
+            Told::Receipt(fate, words) => {
+                let meaning = match fate {
+                    Fate::Delivered => Meaning::Delivered,
+                    Fate::Failed => Meaning::Bounced { hard: false },
+                    Fate::Reported => Meaning::Reported,
+                };
+                return Some((meaning, words.clone()));
+            }
+        };
+        if report.kind == ReportKind::Complaint {
             return Some((Meaning::Complained, "the recipient reported the mail as spam".to_owned()));
         }
-        let worst = self.report.recipients.iter().max_by_key(|one| weight(one.action))?;
+        let worst = report.recipients.iter().max_by_key(|one| weight(one.action))?;
         let meaning = match worst.action {
             Action::Failed => Meaning::Bounced { hard: is_hard(worst) },
             Action::Delayed => Meaning::Delayed,
@@ -130,7 +160,8 @@ pub async fn note(
             _ => continue,
         };
         let address = recipient.map(|row| row.address.clone()).or_else(|| addressee(message?, one));
-        if let Some(address) = address.filter(|address| address != ERASED) {
+        // Of a text it was the gateway's address that mail came back from, which says nothing of the number.
+        if let Some(address) = address.filter(|address| address != ERASED && address.contains('@')) {
             bar(app, tx, now, &address, reason, &words).await?;
         }
     }
@@ -149,7 +180,8 @@ fn addressee(row: &message::Model, heard: &Heard) -> Option<String> {
         return Some(one.address.clone());
     }
     let named = |one: &Mailbox| {
-        heard.report.recipients.iter().any(|reported| reported.address.eq_ignore_ascii_case(&one.address))
+        let Told::Report(report) = &heard.told else { return false };
+        report.recipients.iter().any(|reported| reported.address.eq_ignore_ascii_case(&one.address))
     };
     all.into_iter().find(named).map(|one| one.address)
 }
@@ -166,7 +198,7 @@ async fn note_recipient(
         Meaning::Delivered => (Delivered, &[Sent, Uncertain]),
         Meaning::Bounced { .. } => (Bounced, &[Sent, Uncertain, Delivered]),
         Meaning::Complained => (Complained, &[Sent, Uncertain, Delivered]),
-        Meaning::Delayed => return Ok(()),
+        Meaning::Delayed | Meaning::Reported => return Ok(()),
     };
     recipient::Entity::update_many()
         .col_expr(recipient::Column::State, Expr::value(to))
@@ -194,6 +226,9 @@ async fn note_message(
         Meaning::Complained => (Complained, &[Sent, Uncertain, Delivered]),
         Meaning::Delayed => {
             return delivery::note_report(tx, now, row.id, "delayed", words, None).await;
+        }
+        Meaning::Reported => {
+            return delivery::note_report(tx, now, row.id, "reported", words, None).await;
         }
     };
     let changed = message::Entity::update_many()

@@ -80,6 +80,8 @@ problems! {
     IdempotencyKeyReused 422 "idempotency_key_reused" "The Idempotency-Key was used with another body";
     InvalidScript 422 "invalid_script" "The script version cannot be activated as it stands";
     UnparsableMessage 422 "unparsable_message" "The raw message cannot be taken in";
+    NotForTexts 409 "not_for_texts" "Texts (SMS) are not answered so";
+    NumberStopped 409 "number_stopped" "The owner of the number wants no more texts";
     NoRecipients 422 "no_recipients" "The message has no recipient";
     LoginThrottled 429 "login_throttled" "Too many failed logins";
     Internal 500 "internal_error" "Something went wrong on our side";

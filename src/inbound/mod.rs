@@ -16,6 +16,11 @@
 //! script may discard it by its classification. So does a `bounce` or a `complaint`: an agent whose answer did not
 //! reach the customer has to know.
 
+//!
+//! **Texts.** What the gateway of an SMS account mails becomes a message with the number and the text (`texts`). It goes on
+//! with the number's conversation while that is open or was closed lately. Receipts move the text that they are about, stop and start words bar
+//! the number and lift that, and neither is anybody's work. Mail of others on such an account is `unparsed` work.
+
 pub mod accept;
 pub mod api;
 pub mod batch;
@@ -24,4 +29,5 @@ mod prepare;
 mod push;
 pub mod source;
 mod store;
+mod texts;
 pub mod thread;

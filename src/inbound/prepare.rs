@@ -10,6 +10,7 @@ use tokio::task::spawn_blocking;
 
 use super::{
     batch::{AcceptError, Content, Incoming, Source},
+    texts::{self, Sms},
     thread::Links,
 };
 use crate::{
@@ -25,6 +26,7 @@ use crate::{
         address::Mailbox,
         classify::{self, with_loop_check},
         parse::{Limits, Parsed, Unparsable, parse},
+        sms::gateway::Gateway,
         token::Signer,
     },
 };
@@ -51,11 +53,15 @@ pub(super) struct Prepared {
     pub links: Links,
     /// The report that it is, about a message of ours.
     pub heard: Option<Heard>,
+    /// What it is as a gateway's mail.
+    pub sms: Option<Sms>,
 }
 
 /// What all messages of a batch share.
 struct Shared {
     account: Arc<account::Model>,
+    /// How the gateway's mail is read, when the account is for texts.
+    gateway: Option<Gateway>,
     signer: Signer,
     instance: String,
     now: Timestamp,
@@ -76,6 +82,7 @@ pub(super) async fn prepare(
 ) -> Result<Vec<Prepared>, AcceptError> {
     let shared = Arc::new(Shared {
         account: Arc::clone(account),
+        gateway: texts::gateway(account),
         signer: Signer::new(&app.sealer.derive("message-token")),
         instance: instance_id(app).await?,
         now: app.clock.now(),
@@ -89,7 +96,8 @@ pub(super) async fn prepare(
         }
         Ok::<_, AcceptError>(prepared)
     });
-    let prepared: Vec<Prepared> = stored.buffered(PARALLEL_PUTS).try_collect().await?;
+    let mut prepared: Vec<Prepared> = stored.buffered(PARALLEL_PUTS).try_collect().await?;
+    texts::resolve(app, account, &mut prepared).await?;
     // A report about a broadcast is nobody's work, and needs no conversation.
     let answers = prepared.iter().filter(|one| one.heard.is_none());
     let named = answers.flat_map(|one| one.links.conversations.iter().copied()).collect();
@@ -125,19 +133,24 @@ fn read(shared: &Shared, id: MessageId, incoming: Incoming) -> Read {
         Content::Raw(raw) => {
             let sha256 = Some(Sha256::digest(&raw).to_vec());
             let size = i64::try_from(raw.len()).unwrap_or(i64::MAX);
-            let (mut message, links) = match parse(&raw, &Limits::default()) {
-                Ok(parsed) => shared.parsed(id, &parsed, &raw),
-                Err(error) => shared.unparsed(id, &error, &raw),
+            let parsed = parse(&raw, &Limits::default());
+            let (mut message, links) = match &parsed {
+                Ok(parsed) => shared.parsed(id, parsed, &raw),
+                Err(error) => shared.unparsed(id, error, &raw),
             };
             message.size_bytes = size;
             let heard = heard(shared, &message, &raw);
-            (Prepared { source, message, raw: None, sha256, links, heard }, raw)
+            let gateway = shared.gateway.as_ref().filter(|_| heard.is_none());
+            let sms = gateway
+                .zip(parsed.ok())
+                .and_then(|(gateway, parsed)| texts::read(gateway, &parsed, &mut message));
+            (Prepared { source, message, raw: None, sha256, links, heard, sms }, raw)
         }
         Content::Oversize { size_bytes, header } => {
             let header = header.unwrap_or_default();
             let (mut message, links) = shared.oversize(id, size_bytes, &header);
             message.size_bytes = size_bytes;
-            (Prepared { source, message, raw: None, sha256: None, links, heard: None }, header)
+            (Prepared { source, message, raw: None, sha256: None, links, heard: None, sms: None }, header)
         }
     }
 }

@@ -15,10 +15,14 @@ use super::{
     batch::{Accepted, Cursor, Fence, Rekey, Source, Stored},
     prepare::Prepared,
     source,
+    texts::{self, Sms},
     thread::Threads,
 };
 use crate::{
-    accounts::entity::{account, source as source_row},
+    accounts::{
+        entity::{account, source as source_row},
+        sms::SmsSettings,
+    },
     app::App,
     clock::Timestamp,
     conversations::{
@@ -28,6 +32,8 @@ use crate::{
     events::{self, NewEvent},
     feedback::{self, Heard},
     id::{ConversationId, MessageId, new_uuid},
+    mail::sms::keywords::Keyword,
+    receipts::reply_to_words,
     work::arrive::{Arrival, arrive},
 };
 
@@ -72,10 +78,14 @@ pub(super) async fn store(
     }
     source::rekey(tx, account.id, marks.rekeyed).await?;
     let fresh = fresh(tx, account, batch).await?;
-    let threads = Threads::load(tx, account.id, fresh.iter().map(|one| &one.links)).await?;
+    let numbers = texts::known(tx, account.id, &fresh).await?;
+    let threads = Threads::load(tx, account.id, fresh.iter().map(|one| &one.links), numbers).await?;
+    let replies = texts::replies(app, tx, now, account, &fresh).await?;
     let heard: Vec<&Heard> = fresh.iter().filter_map(|one| one.heard.as_ref()).collect();
     let noted = feedback::note(app, tx, now, &heard).await?;
-    let placed = place(now, account, &fresh, threads, &noted);
+    texts::obey(app, tx, now, &fresh).await?;
+    let placed =
+        place(now, account, &fresh, threads, &Aside { noted, replied: replies.keys().copied().collect() });
     let stored = placed.messages.iter().map(|message| Stored {
         message_id: message.id,
         conversation_id: message.conversation_id,
@@ -83,6 +93,9 @@ pub(super) async fn store(
     });
     let accepted = Accepted { stored: stored.collect(), known: batch.len() - fresh.len() };
     let events = events_of(&placed);
+    let to_send: Vec<_> = (placed.messages.iter())
+        .filter_map(|message| Some((replies.get(&message.id)?.clone(), message.clone())))
+        .collect();
     write_conversations(tx, &placed).await?;
     events::append(tx, now, events).await?;
     let arrived = arrive(app, tx, now, placed.arrivals).await?;
@@ -93,6 +106,7 @@ pub(super) async fn store(
     run(tx, inserts(messages)).await?;
     write_sources(tx, now, &fresh, marks.after_fetch_due).await?;
     arrived.answer(app, tx, now).await?;
+    reply_to_words(app, tx, now, account, to_send).await?;
     if let Some(cursor) = marks.cursor {
         source::advance(tx, account.id, cursor).await?;
     }
@@ -110,25 +124,53 @@ async fn fresh<'a>(
     Ok(batch.iter().filter(|one| seen.insert(identity(&one.source))).collect())
 }
 
+/// What is nobody's work although it came.
+struct Aside {
+    /// Messages of ours whose reports are noted.
+    noted: HashSet<MessageId>,
+    /// Texts whose word gets an answer.
+    replied: HashSet<MessageId>,
+}
+
+impl Aside {
+    fn holds(&self, one: &Prepared) -> bool {
+        // What a machine of ours sent and what a report said of it is noted already.
+        let noted = one.heard.as_ref().is_some_and(|heard| self.noted.contains(&heard.about));
+        let word = one.sms.as_ref().is_some_and(|sms| match sms.keyword() {
+            // Whoever asks for help again wants more than the same answer.
+            Some(Keyword::Help) => self.replied.contains(&one.message.id),
+            _ => !sms.is_work(),
+        });
+        noted || word
+    }
+}
+
 /// Gives every message its conversation, in the order of arrival.
 fn place(
     now: Timestamp,
     account: &Arc<account::Model>,
     fresh: &[&Prepared],
     mut threads: Threads,
-    noted: &HashSet<MessageId>,
+    aside: &Aside,
 ) -> Placed {
     let (mut arrivals, mut messages, mut began) = (Vec::new(), Vec::with_capacity(fresh.len()), Vec::new());
     let mut touched: Vec<ConversationId> = Vec::new();
     let mut seen = HashSet::new();
+    let since = SmsSettings::of(account).map_or(now, |settings| settings.reopened_since(now));
     for one in fresh {
         let mut message = one.message.clone();
-        let found = threads.find(&one.links);
+        let number = one.sms.as_ref().map(Sms::number);
+        let found = match number {
+            Some(number) => threads.with_number(&one.links, account.id, number, since),
+            None => threads.find(&one.links),
+        };
         let id = found.unwrap_or_else(|| ConversationId::new(now));
-        // What a machine of ours sent and what a report said of it is noted already.
-        let noted = one.heard.as_ref().is_some_and(|heard| noted.contains(&heard.about));
-        let conversation =
-            threads.known.entry(id).or_insert_with(|| begin(id, now, account, &message, noted));
+        let noted = aside.holds(one);
+        let last_agent_id = number.and_then(|number| threads.last_agent_of(number));
+        let conversation = threads.known.entry(id).or_insert_with(|| conversation::Model {
+            last_agent_id,
+            ..begin(id, now, account, &message, noted)
+        });
         if seen.insert(id) {
             match found {
                 Some(_) => {
@@ -149,7 +191,7 @@ fn place(
                 message: message.clone(),
             });
         }
-        threads.note(&message);
+        threads.note(&message, number);
         messages.push(message);
     }
     Placed { arrivals, messages, threads, began, touched }

@@ -5,6 +5,8 @@
 //! messages of the account that received the message, so that nobody gets into another account's conversation by
 //! quoting an id. The subject alone never joins a conversation, and `From` proves nothing.
 //!
+//! A text joins the number's conversation over its account while that is open or was closed lately; a token counts only for a conversation with that number.
+//!
 //! Reports (bounces, complaints) carry the message they are about: its Message-ID counts like an id in In-Reply-To.
 
 use std::collections::HashMap;
@@ -20,9 +22,13 @@ use super::{
     source::IN_LIST,
 };
 use crate::{
-    conversations::entity::{conversation, message},
+    clock::Timestamp,
+    conversations::{
+        entity::{conversation, message},
+        texts::goes_on,
+    },
     db::among,
-    id::{AccountId, ConversationId},
+    id::{AccountId, ConversationId, UserId},
     mail::{
         classify::Classification,
         parse::{Parsed, attachment},
@@ -115,12 +121,14 @@ fn quoted_id(text: &str) -> Option<String> {
 pub(super) struct Threads {
     /// The newest message of each Message-ID.
     by_header: HashMap<String, ConversationId>,
+    /// The newest conversation with each number.
+    by_number: HashMap<String, ConversationId>,
     /// The conversations, as they stand.
     pub known: HashMap<ConversationId, conversation::Model>,
 }
 
 impl Threads {
-    /// Reads, and on PostgreSQL locks, every conversation that one of the links may mean.
+    /// Reads, and on PostgreSQL locks, every conversation that one of the links may mean, and those with numbers.
     ///
     /// # Errors
     /// Whatever the database says.
@@ -128,6 +136,7 @@ impl Threads {
         tx: &DatabaseTransaction,
         account: AccountId,
         links: impl Iterator<Item = &'a Links>,
+        by_number: HashMap<String, ConversationId>,
     ) -> Result<Self, DbErr> {
         let (mut wanted, mut ids) = (Vec::new(), Vec::new());
         for links in links {
@@ -136,11 +145,12 @@ impl Threads {
         }
         ids.sort_unstable();
         ids.dedup();
-        let mut threads = Self::default();
+        let mut threads = Self { by_number, ..Self::default() };
         for ids in ids.chunks(IN_LIST) {
             threads.by_header.extend(newest(tx, account, ids).await?);
         }
         wanted.extend(threads.by_header.values().copied());
+        wanted.extend(threads.by_number.values().copied());
         // Everybody locks in the order of ids, so that two batches cannot wait for each other.
         wanted.sort_unstable();
         wanted.dedup();
@@ -162,8 +172,33 @@ impl Threads {
         by_token.or_else(|| links.ids.iter().find_map(|id| self.by_header.get(id))).copied()
     }
 
-    /// Notes a message of this batch, so that later ones can answer it.
-    pub(super) fn note(&mut self, message: &message::Model) {
+    /// The conversation of a text: one with the number that a token names, or the number's own while it is open or was
+    /// closed lately.
+    pub(super) fn with_number(
+        &self,
+        links: &Links,
+        account: AccountId,
+        number: &str,
+        since: Timestamp,
+    ) -> Option<ConversationId> {
+        let is_theirs = |row: &conversation::Model| {
+            row.account_id == account && row.customer_address.as_deref() == Some(number)
+        };
+        let named = links.conversations.iter().find(|id| self.known.get(id).is_some_and(is_theirs));
+        let goes_on = |id: &&ConversationId| self.known.get(id).is_some_and(|row| goes_on(row, since));
+        named.or_else(|| self.by_number.get(number).filter(goes_on)).copied()
+    }
+
+    /// Who last had a conversation with the number.
+    pub(super) fn last_agent_of(&self, number: &str) -> Option<UserId> {
+        self.known.get(self.by_number.get(number)?)?.last_agent_id
+    }
+
+    /// Notes a message of this batch, so that later ones can answer it; of a text with its number.
+    pub(super) fn note(&mut self, message: &message::Model, number: Option<&str>) {
+        if let Some(number) = number {
+            self.by_number.insert(number.to_owned(), message.conversation_id);
+        }
         if let Some(header) = &message.message_id_header {
             self.by_header.insert(header.clone(), message.conversation_id);
         }

@@ -12,6 +12,7 @@ pub mod parse;
 pub mod quote;
 pub mod report;
 pub mod sanitise;
+pub mod sms;
 pub mod smtp;
 pub mod tls;
 pub mod token;

@@ -25,13 +25,12 @@ pub enum NumberError {
 
 impl Number {
     /// Reads a number as people write it: spaces, dashes, dots and parentheses are left out, `00` at the beginning
-    /// stands for `+`.
+    /// stands for `+`, and so is the `(0)` that people write after a country code.
     ///
     /// # Errors
     /// When it is not a whole number.
     pub fn parse(text: &str) -> Result<Self, NumberError> {
-        let bare: String =
-            text.chars().filter(|c| !(c.is_whitespace() || "-.()\u{2011}".contains(*c))).collect();
+        let bare = bare(text);
         let digits = match bare.strip_prefix('+').or_else(|| bare.strip_prefix("00")) {
             Some(digits) => digits,
             None if bare.bytes().all(|b| b.is_ascii_digit()) => return Err(NumberError::Country),
@@ -49,10 +48,44 @@ impl Number {
         Ok(Self(format!("+{digits}")))
     }
 
+    /// Reads a number as gateways write it: with its country code, but mostly without `+`. One that begins with a single
+    /// `0` is of the country whose code (digits only) is given.
+    ///
+    /// # Errors
+    /// When it is not a whole number, or is of a country that is not known.
+    pub fn of_gateway(text: &str, country: Option<&str>) -> Result<Self, NumberError> {
+        let bare = bare(text);
+        if bare.starts_with('+') || bare.starts_with("00") || !bare.bytes().all(|b| b.is_ascii_digit()) {
+            return Self::parse(text);
+        }
+        match (bare.strip_prefix('0'), country) {
+            (Some(national), Some(country)) => Self::parse(&format!("+{country}{national}")),
+            (Some(_), None) => Err(NumberError::Country),
+            (None, _) => Self::parse(&format!("+{bare}")),
+        }
+    }
+
+    /// The digits without `+`.
+    pub fn digits(&self) -> &str {
+        &self.0[1..]
+    }
+
     /// `+` and digits.
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Without what people write between digits, and the hyphens and spaces that documents put in for it.
+fn bare(text: &str) -> String {
+    let is_separator =
+        |c: char| c.is_whitespace() || matches!(c, '-' | '.' | '(' | ')' | '\u{2010}'..='\u{2013}');
+    let trimmed = text.trim();
+    let whole = match trimmed.starts_with('+') || trimmed.starts_with("00") {
+        true => trimmed.replacen("(0)", "", 1),
+        false => trimmed.to_owned(),
+    };
+    whole.chars().filter(|c| !is_separator(*c)).collect()
 }
 
 impl fmt::Display for Number {
@@ -67,9 +100,28 @@ mod tests {
 
     #[test]
     fn a_number_is_read_as_people_write_it() {
-        for written in ["+44 20 7946 0018", "0044-20-7946.0018", "+44 (20) 79460018", " +442079460018 "] {
+        for written in [
+            "+44 20 7946 0018",
+            "0044-20-7946.0018",
+            "+44 (20) 79460018",
+            " +442079460018 ",
+            "+44 (0)20 7946 0018",
+            "00 44 (0) 20\u{2011}7946\u{a0}0018",
+        ] {
             assert_eq!(Number::parse(written).unwrap().as_str(), "+442079460018", "{written}");
         }
+    }
+
+    #[test]
+    fn a_gateway_needs_no_plus_and_a_countrys_own_number_needs_the_country() {
+        for written in ["447700900123", "+447700900123", "00447700900123", "44 7700 900-123"] {
+            assert_eq!(Number::of_gateway(written, None).unwrap().digits(), "447700900123", "{written}");
+        }
+        assert_eq!(Number::of_gateway("07700 900123", Some("44")).unwrap().as_str(), "+447700900123");
+        assert_eq!(Number::of_gateway("07700 900123", None), Err(NumberError::Country));
+        assert_eq!(Number::of_gateway("", None), Err(NumberError::Length));
+        assert_eq!(Number::of_gateway("VODAFONE", Some("44")), Err(NumberError::Character));
+        assert_eq!(Number::of_gateway("60606", Some("44")), Err(NumberError::Length));
     }
 
     #[test]

@@ -115,6 +115,25 @@ impl Answered {
         Ok(answered)
     }
 
+    /// Reads what the account answered to these numbers before.
+    ///
+    /// # Errors
+    /// Whatever the database says.
+    pub(super) async fn of_numbers(
+        db: &impl ConnectionTrait,
+        limits: Limits,
+        now: Timestamp,
+        account: AccountId,
+        numbers: &[String],
+    ) -> Result<Self, DbErr> {
+        let mut answered = Self::new(limits, Vec::new());
+        for numbers in numbers.chunks(ADDRESSES_PER_QUERY) {
+            answered.load_addresses(db, now, numbers).await?;
+        }
+        answered.load_accounts(db, now, vec![account]).await?;
+        Ok(answered)
+    }
+
     /// As if nothing was ever answered.
     pub fn new(limits: Limits, own: Vec<String>) -> Self {
         Self { limits, own, lately: HashSet::new(), by_account: HashMap::new(), to_address: HashMap::new() }
@@ -175,18 +194,23 @@ impl Answered {
     /// Why not: for the work item's trace.
     pub fn may_send(&self, message: &message::Model, rule: &str) -> Result<Mailbox, Reason> {
         let to = self.recipient(message)?;
-        let address = key(&to.address);
-        if self.lately.contains(&(message.account_id, address.clone(), rule.to_owned())) {
+        self.is_due(message.account_id, &key(&to.address), rule)?;
+        Ok(to)
+    }
+
+    /// Whether the account may give an address or a number this answer now.
+    pub(super) fn is_due(&self, account: AccountId, address: &str, rule: &str) -> Result<(), Reason> {
+        if self.lately.contains(&(account, address.to_owned(), rule.to_owned())) {
             return Err(Reason::AnsweredLately);
         }
-        if self.to_address.get(&address).copied().unwrap_or_default() >= self.limits.address_day {
+        if self.to_address.get(address).copied().unwrap_or_default() >= self.limits.address_day {
             return Err(Reason::AddressBreaker);
         }
-        let given = self.by_account.get(&message.account_id).copied().unwrap_or_default();
+        let given = self.by_account.get(&account).copied().unwrap_or_default();
         if given.minute >= self.limits.account_minute || given.hour >= self.limits.account_hour {
             return Err(Reason::AccountBreaker);
         }
-        Ok(to)
+        Ok(())
     }
 
     /// Notes an answer that is to be sent, so that the rest of the batch counts it.

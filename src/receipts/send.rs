@@ -23,7 +23,7 @@ use crate::{
         parsed::parsed,
     },
     db::among,
-    id::{MessageId, TemplateId, WorkItemId},
+    id::{AccountId, MessageId, TemplateId, WorkItemId},
     instance::instance_id,
     mail::{
         address::Mailbox,
@@ -97,7 +97,9 @@ pub async fn send(
             id
         }));
     }
-    note_given(tx, now, &given).await?;
+    let given =
+        given.into_iter().map(|one: &Receipt| (one.account.id, key(&one.to.address), one.rule.clone()));
+    note_given(tx, now, given.collect()).await?;
     file(app, tx, now, mails).await?;
     Ok(results)
 }
@@ -137,27 +139,23 @@ pub async fn published(
     Ok(found.into_iter().collect())
 }
 
-async fn note_given(tx: &DatabaseTransaction, now: Timestamp, receipts: &[&Receipt]) -> Result<(), DbErr> {
-    if receipts.is_empty() {
+/// Notes which account gave whom which rule's answer.
+pub(super) async fn note_given(
+    tx: &DatabaseTransaction,
+    now: Timestamp,
+    mut given: Vec<(AccountId, String, String)>,
+) -> Result<(), DbErr> {
+    if given.is_empty() {
         return Ok(());
     }
     // One statement may not touch a row twice.
-    let mut rows: Vec<auto_answer::Model> = receipts
-        .iter()
-        .map(|receipt| auto_answer::Model {
-            account_id: receipt.account.id,
-            address: key(&receipt.to.address),
-            rule: receipt.rule.clone(),
-            answered_at: now,
-        })
-        .collect();
-    rows.sort_by(|a, b| (a.account_id, &a.address, &a.rule).cmp(&(b.account_id, &b.address, &b.rule)));
-    rows.dedup();
-    let rows = rows.into_iter().map(|row| auto_answer::ActiveModel {
-        account_id: Set(row.account_id),
-        address: Set(row.address),
-        rule: Set(row.rule),
-        answered_at: Set(row.answered_at),
+    given.sort_unstable();
+    given.dedup();
+    let rows = given.into_iter().map(|(account_id, address, rule)| auto_answer::ActiveModel {
+        account_id: Set(account_id),
+        address: Set(address),
+        rule: Set(rule),
+        answered_at: Set(now),
     });
     use auto_answer::Column::{AccountId, Address, AnsweredAt, Rule};
     let again = OnConflict::columns([AccountId, Address, Rule]).update_column(AnsweredAt).to_owned();
@@ -200,7 +198,12 @@ fn write(
         signature: String::new(),
         mail,
     };
-    let Printed { message, raw, envelope_from, recipients } = press.print(account, letter)?;
+    Ok(filed(press.print(account, letter)?))
+}
+
+/// A printed mail whose bytes go into their row.
+pub(super) fn filed(printed: Printed) -> Filed {
+    let Printed { message, raw, envelope_from, recipients } = printed;
     let raw = raw_message::Model {
         message_id: message.id,
         size_bytes: message.size_bytes,
@@ -208,7 +211,7 @@ fn write(
         data: Some(raw),
         object_key: None,
     };
-    Ok(Filed { message, raw, envelope_from, recipients, not_before: None, barred: None })
+    Filed { message, raw, envelope_from, recipients, not_before: None, barred: None }
 }
 
 /// What the template may read.

@@ -26,3 +26,26 @@ pub fn written_before(now: Timestamp) -> Vec<Vec<u8>> {
     mails.reverse();
     mails
 }
+
+/// Texts as the gateway mails them: two of one customer, and one of another.
+const TEXTS: [(&str, &str); 3] = [
+    ("447700900123", "Hi, is the blue lantern in stock again?"),
+    ("447700900456", "Please call me about order 4711"),
+    ("447700900123", "I need two of them by Friday"),
+];
+
+/// The gateway's mails, written a few minutes ago.
+pub fn texts_before(now: Timestamp) -> Vec<Vec<u8>> {
+    let mail = |(age, (number, words)): (i64, &(&str, &str))| {
+        let date = now.plus_s(-60 * age).to_chrono().to_rfc2822();
+        let id = Uuid::new_v4();
+        let mail = format!(
+            "Date: {date}\nMessage-ID: <{id}@sms.test>\nFrom: {number}@sms.test\nTo: texts@shop.test\n\
+             Subject: SMS\nContent-Type: text/plain; charset=utf-8\n\n{words}\n"
+        );
+        mail.replace('\n', "\r\n").into_bytes()
+    };
+    let mut mails: Vec<_> = (1..).zip(TEXTS.iter().rev()).map(mail).collect();
+    mails.reverse();
+    mails
+}

@@ -30,6 +30,10 @@ pub async fn seed(url: &str, now: Timestamp) -> anyhow::Result<()> {
     for mail in mails::written_before(now) {
         admin.push(&format!("/accounts/{account}/messages"), mail).await?;
     }
+    let texts = text_account(&admin, &desk.general, &script).await?;
+    for text in mails::texts_before(now) {
+        admin.push(&format!("/accounts/{texts}/messages"), text).await?;
+    }
     Ok(())
 }
 
@@ -147,6 +151,18 @@ async fn account(admin: &Client, queue: &str, script: &str) -> anyhow::Result<St
         "address": "support@shop.test", "display_name": "Paper Lantern Support",
         "inbound": { "protocol": "push" }, "script_id": script, "fallback_queue_id": queue,
         "signature_text": "Paper Lantern, 12 Harbour Street",
+    });
+    let account = create(admin, "/accounts", account).await?;
+    admin.act(&format!("/accounts/{account}/activate")).await?;
+    Ok(account)
+}
+
+/// The account for texts; its gateway mails from and reads at `number@sms.test`.
+async fn text_account(admin: &Client, queue: &str, script: &str) -> anyhow::Result<String> {
+    let account = json!({
+        "channel": "sms", "address": "texts@shop.test", "display_name": "Paper Lantern",
+        "inbound": { "protocol": "push" }, "script_id": script, "fallback_queue_id": queue,
+        "sms": { "destination": "@sms.test", "country_code": "44" },
     });
     let account = create(admin, "/accounts", account).await?;
     admin.act(&format!("/accounts/{account}/activate")).await?;

@@ -6,13 +6,15 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use utoipa_actix_web::service_config::ServiceConfig;
 
-use super::{batch::create_message_batch, send, test_send::test_send_template};
+use super::{batch::create_message_batch, send, test_send::test_send_template, to::MessageTo};
 use crate::{
+    accounts::entity::Channel,
     app::App,
     clock::Timestamp,
     conversations::{entity::MessageState, recipient::Recipient},
     http::{Body, Caller, Idempotency, Problem},
     id::{AccountId, CampaignId, ConversationId, CustomerId, MessageId, TemplateId},
+    mail::sms::segments::Segments,
     suppressions::entity::SuppressionReason,
 };
 
@@ -43,10 +45,13 @@ pub enum MessageCategory {
     "external_ref": "order-4711"
 }))]
 pub struct MessageCreate {
+    /// What it is sent over; when it is left out, what `to`, the template or the account is for, and else e-mail.
+    #[serde(default)]
+    pub channel: Option<Channel>,
     /// Who gets it; left out when a customer is named.
     #[serde(default)]
-    pub to: Option<Recipient>,
-    /// The customer who gets it, at their e-mail address.
+    pub to: Option<MessageTo>,
+    /// The customer who gets it, at their e-mail address or their number for texts.
     #[serde(default)]
     pub customer_id: Option<CustomerId>,
     /// The same by what other systems know them by.
@@ -89,14 +94,15 @@ pub struct MessageCreate {
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MessageContent {
-    /// The subject: one line.
-    #[schema(min_length = 1, max_length = 900, examples("Your order 4711"))]
+    /// The subject: one line. A text (SMS) has none, mail needs one.
+    #[serde(default)]
+    #[schema(max_length = 900, default = "", examples("Your order 4711"))]
     pub subject: String,
     /// The text; made from the HTML when it is left out.
     #[serde(default)]
     #[schema(max_length = 500_000, default = "", examples("It left our warehouse this morning."))]
     pub text: String,
-    /// The same in HTML; scripts, forms and the like are taken out.
+    /// The same in HTML; scripts, forms and the like are taken out. A text (SMS) has none.
     #[serde(default)]
     #[schema(max_length = 500_000, examples("<p>It left our warehouse <b>this morning</b>.</p>"))]
     pub html: Option<String>,
@@ -104,9 +110,11 @@ pub struct MessageContent {
 
 impl MessageCreate {
     /// A message of these words to somebody.
-    pub(super) fn saying(to: Recipient, words: &str) -> Self {
-        let content = MessageContent { subject: words.to_owned(), text: words.to_owned(), html: None };
+    pub(super) fn saying(to: MessageTo, channel: Channel, words: &str) -> Self {
+        let subject = if channel == Channel::Email { words.to_owned() } else { String::new() };
+        let content = MessageContent { subject, text: words.to_owned(), html: None };
         Self {
+            channel: Some(channel),
             to: Some(to),
             customer_id: None,
             customer_ref: None,
@@ -128,8 +136,10 @@ impl MessageCreate {
 pub struct CreatedMessage {
     /// The message: see `GET /v1/messages/{id}`. None of a dry run.
     pub id: Option<MessageId>,
-    /// The conversation that it begins. None of a dry run.
+    /// The conversation that it begins, or goes on with: a text belongs to the number's. None of a dry run.
     pub conversation_id: Option<ConversationId>,
+    /// What it is sent over.
+    pub channel: Channel,
     /// The account that it is sent from.
     pub account_id: AccountId,
     /// The template that it was made from.
@@ -151,6 +161,8 @@ pub struct CreatedMessage {
     pub text: String,
     /// Its HTML.
     pub html: Option<String>,
+    /// What it takes, when it is a text (SMS).
+    pub segments: Option<Segments>,
     /// Its Message-ID, without angle brackets. None of a dry run.
     pub message_id_header: Option<String>,
     /// When it is to be sent, if not at once.
@@ -167,7 +179,8 @@ pub struct CreatedMessage {
 
 /// Send one message.
 ///
-/// It begins a conversation: an answer to it becomes a work item like any other mail. Follow it with
+/// It begins a conversation: an answer to it becomes a work item like any other mail. A text goes to a number (or a
+/// customer's `sms_number`) through the gateway of an account for SMS, in the number's conversation, and never twice. Follow it with
 /// `GET /v1/messages/{id}/timeline`; while it is not sent, `POST /v1/messages/{id}/cancel` calls it off. With `dry_run`
 /// the answer is 200 and shows what would be sent.
 #[utoipa::path(tag = "messages", request_body = MessageCreate,

@@ -1,5 +1,7 @@
 //! The operation that sends up to 500 messages: each is answered on its own, all that can be sent go out together.
 
+use std::collections::HashMap;
+
 use actix_web::{HttpResponse, post, web};
 use sea_orm::{DatabaseTransaction, EntityTrait, QueryFilter};
 use serde::{Deserialize, Serialize};
@@ -12,7 +14,7 @@ use super::{
     send, write,
 };
 use crate::{
-    accounts::entity::account,
+    accounts::entity::{Channel, account},
     app::App,
     clock::Timestamp,
     conversations::{
@@ -112,6 +114,7 @@ pub async fn create_message_batch(
         let plan = single(Plan::of(&app, &*work.tx, &wanted, now).await)?;
         plans.push((plan, wanted));
     }
+    share_places(plans.iter_mut().filter_map(|(plan, _)| plan.as_mut().ok()));
     let paused = work.pause().await?;
     let (mut entries, mut ready) = (Vec::with_capacity(plans.len()), Vec::new());
     for (index, (plan, wanted)) in plans.into_iter().enumerate() {
@@ -130,6 +133,15 @@ pub async fn create_message_batch(
         }
     }
     Box::pin(finish(&app, paused, now, entries, ready)).await
+}
+
+/// Several texts to one number are in one conversation.
+fn share_places<'a>(plans: impl Iterator<Item = &'a mut Plan>) {
+    let mut places = HashMap::new();
+    for plan in plans.filter(|plan| plan.channel == Channel::Sms) {
+        let first = places.entry((plan.account.id, plan.to.address.clone())).or_insert(plan.place);
+        plan.place = *first;
+    }
 }
 
 /// What one message came to before the transaction.
@@ -210,7 +222,9 @@ async fn file(
         // The account may have been taken out of service meanwhile.
         let account = accounts.iter().find(|account| account.id == one.plan.account.id);
         let account = account.ok_or_else(|| Problem::unknown_reference("/account_id", "account"));
-        match account.and_then(|account| write::check_account(account, "/account_id").map(|()| account)) {
+        match account.and_then(|account| {
+            write::check_account(account, one.plan.channel, "/account_id").map(|()| account)
+        }) {
             Ok(account) => {
                 mails.push((&one.begun, account, one.filed.clone()));
                 going.push((*index, one));
@@ -225,7 +239,7 @@ async fn file(
         let shown = send::shown(&one.plan, &one.wanted, one.begun.parts.clone(), now);
         let message = CreatedMessage {
             id: Some(one.begun.id),
-            conversation_id: Some(one.begun.conversation_id),
+            conversation_id: Some(one.begun.place.conversation_id),
             state: Some(state),
             message_id_header: one.filed.message.message_id_header.clone(),
             ..shown

@@ -1,11 +1,13 @@
 //! A message that begins a conversation, whatever asked for it: what it says, how it is composed, filed and put on its way.
 
-use sea_orm::{DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel};
+use std::collections::HashSet;
+
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    accounts::entity::{AccountState, account},
+    accounts::entity::{AccountState, Channel, account},
     app::App,
     clock::Timestamp,
     conversations::{
@@ -13,6 +15,7 @@ use crate::{
         messages::customer_key,
         outbound::{self, Filed, Letter, Press, Printed},
         recipient::Recipient,
+        texts::goes_on_with,
     },
     events::{self, NewEvent},
     id::{CampaignId, ConversationId, CustomerId, MessageId, TemplateId, UserId},
@@ -23,7 +26,7 @@ use crate::{
     suppressions::entity::SuppressionReason,
     templates::{
         context::GeneralContext,
-        entity::{self as template, TemplateCategory},
+        entity::{self as template, TemplateCategory, TemplateChannel},
         fields::FieldFault,
         render::{AccountContext, Compiled, RenderError},
     },
@@ -54,6 +57,9 @@ pub enum Unwritten {
     /// It cannot be rendered.
     #[error(transparent)]
     Render(#[from] RenderError),
+    /// A text would be empty.
+    #[error("the text would be empty")]
+    EmptyText,
     /// Its subject would be empty.
     #[error("the subject would be empty")]
     EmptySubject,
@@ -85,8 +91,10 @@ pub fn from_template(
     let values = compiled.fields.resolve(variables, &context)?;
     context.extend(values);
     let rendered = compiled.render(&context)?;
-    if rendered.subject.is_empty() {
-        return Err(Unwritten::EmptySubject);
+    match template.channel {
+        TemplateChannel::Email if rendered.subject.is_empty() => return Err(Unwritten::EmptySubject),
+        TemplateChannel::Sms if rendered.text.trim().is_empty() => return Err(Unwritten::EmptyText),
+        TemplateChannel::Email | TemplateChannel::Sms => {}
     }
     Ok(Parts::complete(rendered.subject, rendered.text, rendered.html))
 }
@@ -117,13 +125,42 @@ pub struct About {
     pub external_ref: Option<String>,
 }
 
-/// A message that begins a conversation.
+/// The conversation that a message is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The conversation's id.
+    pub conversation_id: ConversationId,
+    /// Whether it is there already.
+    pub is_known: bool,
+}
+
+impl Place {
+    /// Where a message from the account to somebody belongs: mail begins a conversation, a text goes on with the number's.
+    ///
+    /// # Errors
+    /// Whatever the database says.
+    pub async fn of(
+        db: &impl ConnectionTrait,
+        account: &account::Model,
+        to: &Recipient,
+        now: Timestamp,
+    ) -> Result<Self, DbErr> {
+        let known = match account.channel {
+            Channel::Email => None,
+            Channel::Sms => goes_on_with(db, account, &to.address, now).await?,
+        };
+        let conversation_id = known.unwrap_or_else(|| ConversationId::new(now));
+        Ok(Self { conversation_id, is_known: known.is_some() })
+    }
+}
+
+/// A message that begins a conversation, or goes on with a number's.
 #[derive(Clone, Debug)]
 pub struct Beginning {
     /// The message's id.
     pub id: MessageId,
-    /// The conversation's id.
-    pub conversation_id: ConversationId,
+    /// The conversation.
+    pub place: Place,
     /// Who gets it.
     pub to: Recipient,
     /// What it says.
@@ -145,7 +182,7 @@ impl Beginning {
         Letter {
             id: self.id,
             kind: MessageKind::Direct,
-            conversation_id: self.conversation_id,
+            conversation_id: self.place.conversation_id,
             work_item_id: None,
             author_id: self.author_id,
             new_text: text.trim_end().to_owned(),
@@ -203,7 +240,7 @@ impl Beginning {
     /// The conversation; its message is noted on it when it is filed.
     fn conversation(&self, account: &account::Model, now: Timestamp) -> conversation::Model {
         conversation::Model {
-            id: self.conversation_id,
+            id: self.place.conversation_id,
             account_id: account.id,
             channel: account.channel,
             state: ConversationState::WaitingCustomer,
@@ -231,8 +268,9 @@ pub async fn file(
     now: Timestamp,
     begun: Vec<(&Beginning, &account::Model, Filed)>,
 ) -> Result<Vec<MessageState>, DbErr> {
-    let conversations: Vec<_> =
-        begun.iter().map(|(one, account, _)| one.conversation(account, now)).collect();
+    let mut seen = HashSet::new();
+    let new = begun.iter().filter(|(one, ..)| !one.place.is_known && seen.insert(one.place.conversation_id));
+    let conversations: Vec<_> = new.map(|(one, account, _)| one.conversation(account, now)).collect();
     for rows in conversations.chunks(ROWS_PER_INSERT) {
         let rows = rows.iter().map(|row| row.clone().into_active_model());
         conversation::Entity::insert_many(rows).exec_without_returning(tx).await?;

@@ -10,4 +10,5 @@ pub mod begin;
 mod plan;
 mod send;
 mod test_send;
+pub mod to;
 mod write;

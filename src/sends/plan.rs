@@ -4,7 +4,7 @@ use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelec
 
 use super::{
     api::{MessageCategory, MessageCreate},
-    begin::{About, IN_USE, Parts, account_context, from_template},
+    begin::{About, IN_USE, Parts, Place, account_context, from_template},
     write,
 };
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     app::App,
     campaigns::entity::{CampaignState, campaign},
     clock::Timestamp,
-    conversations::recipient::Recipient,
+    conversations::{recipient::Recipient, texts::segments},
     customers::{self, entity::customer},
     http::{Problem, problem::FieldError},
     suppressions::{AddressKeys, Barred, entity::SuppressionReason},
@@ -28,6 +28,8 @@ use crate::{
 /// Everything that one send is made from.
 #[derive(Debug)]
 pub(super) struct Plan {
+    /// What it is sent over.
+    pub channel: Channel,
     /// Who sends it.
     pub account: account::Model,
     /// Who gets it.
@@ -40,6 +42,8 @@ pub(super) struct Plan {
     pub template: Option<template::Model>,
     /// Why the recipient may not be written to.
     pub barred: Option<SuppressionReason>,
+    /// The conversation that it is in.
+    pub place: Place,
 }
 
 impl Plan {
@@ -54,22 +58,24 @@ impl Plan {
         now: Timestamp,
     ) -> Result<Self, Problem> {
         let own = own_addresses(db).await?;
-        write::check(wanted, &own, now)?;
-        let customer = customer_of(db, wanted).await?;
-        let to = recipient(wanted, customer.as_ref(), &own)?;
-        let campaign = campaign_of(db, wanted).await?;
-        let (account, pointer) = account_of(db, wanted, campaign.as_ref()).await?;
-        write::check_account(&account, pointer)?;
         let template = match wanted.template_id {
             None => None,
-            Some(id) => {
-                let found = template::Entity::find_by_id(id).one(db).await?;
-                Some(found.ok_or_else(|| Problem::unknown_reference("/template_id", "template"))?)
-            }
+            Some(id) => template::Entity::find_by_id(id).one(db).await?,
         };
-        template.as_ref().map_or(Ok(()), write::check_template)?;
+        let channel = channel_of(db, wanted, template.as_ref()).await?;
+        write::check(wanted, channel, &own, now)?;
+        let customer = customer_of(db, wanted).await?;
+        let to = recipient(wanted, channel, customer.as_ref(), &own)?;
+        let campaign = campaign_of(db, wanted).await?;
+        let (account, pointer) = account_of(db, wanted, channel, campaign.as_ref()).await?;
+        write::check_account(&account, channel, pointer)?;
+        if wanted.template_id.is_some() && template.is_none() {
+            return Err(Problem::unknown_reference("/template_id", "template"));
+        }
+        template.as_ref().map_or(Ok(()), |template| write::check_template(template, channel))?;
+        let place = Place::of(db, &account, &to, now).await?;
         let barred = Barred::among(db, AddressKeys::of(app), [to.address.as_str()], now).await?;
-        let plan = Self { account, to, customer, campaign, template, barred: None };
+        let plan = Self { channel, account, to, customer, campaign, template, barred: None, place };
         let marketing = plan.category(wanted) == TemplateCategory::Marketing;
         let reason = barred.reason(&plan.to.address, marketing, wanted.campaign_id);
         Ok(Self { barred: reason, ..plan })
@@ -100,11 +106,18 @@ impl Plan {
     /// # Errors
     /// `validation_failed` when the template cannot be rendered with the variables.
     pub fn parts(&self, wanted: &MessageCreate) -> Result<Parts, Problem> {
-        match &self.template {
-            None => Ok(write::given(wanted)),
+        let parts = match &self.template {
+            None => write::given(wanted),
             Some(template) => from_template(template, &wanted.variables, self.context())
-                .map_err(|unwritten| write::unwritten(&unwritten)),
+                .map_err(|unwritten| write::unwritten(&unwritten))?,
+        };
+        if self.channel == Channel::Sms
+            && let Err(detail) = segments(&self.account, &parts.text)
+        {
+            let pointer = if self.template.is_some() { "/variables" } else { "/content/text" };
+            return Err(Problem::invalid(pointer, "too_many_segments", detail));
         }
+        Ok(parts)
     }
 
     /// What the template reads.
@@ -137,15 +150,39 @@ async fn customer_of(
     found.map(Some).ok_or_else(|| Problem::unknown_reference(pointer, "customer"))
 }
 
-/// Who is named, or the customer at their address.
+/// What the message is sent over: as it says itself, or as what it names is for.
+async fn channel_of(
+    db: &impl ConnectionTrait,
+    wanted: &MessageCreate,
+    template: Option<&template::Model>,
+) -> Result<Channel, Problem> {
+    let said = wanted.channel.or_else(|| wanted.to.as_ref()?.channel());
+    if let Some(known) = said.or_else(|| Some(template?.channel.into())) {
+        return Ok(known);
+    }
+    let named = match wanted.account_id {
+        Some(id) => account::Entity::find_by_id(id).one(db).await?,
+        None => None,
+    };
+    Ok(named.map_or(Channel::Email, |account| account.channel))
+}
+
+/// Who is named, or the customer at their address or number.
 fn recipient(
     wanted: &MessageCreate,
+    channel: Channel,
     customer: Option<&customer::Model>,
     own: &[String],
 ) -> Result<Recipient, Problem> {
     let pointer = if wanted.customer_id.is_some() { "/customer_id" } else { "/customer_ref" };
     match (&wanted.to, customer) {
-        (Some(to), _) => Ok(to.clone()),
+        (Some(to), _) => to.recipient(channel, "/to", own).map_err(|error| Problem::validation(vec![error])),
+        (None, Some(customer)) if channel == Channel::Sms => {
+            let address = customer.sms_number.clone().ok_or_else(|| {
+                Problem::invalid(pointer, "no_address", "the customer has no number for texts")
+            })?;
+            Ok(Recipient { name: Some(customer.name.clone()).filter(|name| !name.is_empty()), address })
+        }
         (None, Some(customer)) => {
             let address = customer.email.clone().ok_or_else(|| {
                 Problem::invalid(pointer, "no_address", "the customer has no e-mail address")
@@ -177,14 +214,16 @@ async fn campaign_of(
 async fn account_of(
     db: &impl ConnectionTrait,
     wanted: &MessageCreate,
+    channel: Channel,
     campaign: Option<&campaign::Model>,
 ) -> Result<(account::Model, &'static str), Problem> {
-    let of_campaign = campaign.map(|campaign| campaign.email_account_id);
+    let words = if channel == Channel::Email { "e-mail" } else { "texts" };
+    let of_campaign = campaign.map(|campaign| campaign.sender(channel));
     let (id, pointer) = match (wanted.account_id, of_campaign) {
         (Some(id), _) => (Some(id), "/account_id"),
         (None, Some(Some(id))) => (Some(id), "/campaign_id"),
         (None, Some(None)) => {
-            let detail = "the campaign has no account for e-mail";
+            let detail = format!("the campaign has no account for {words}");
             return Err(Problem::invalid("/campaign_id", "no_sender_account", detail));
         }
         (None, None) => (None, "/account_id"),
@@ -194,14 +233,14 @@ async fn account_of(
         return Ok((found.ok_or_else(|| Problem::unknown_reference(pointer, "account"))?, pointer));
     }
     let mut in_use = account::Entity::find()
-        .filter(account::Column::Channel.eq(Channel::Email))
+        .filter(account::Column::Channel.eq(channel))
         .filter(account::Column::State.is_in(IN_USE))
         .limit(2)
         .all(db)
         .await?;
     match (in_use.pop(), in_use.is_empty()) {
         (Some(only), true) => Ok((only, pointer)),
-        (None, _) => Err(Problem::invalid(pointer, "required", "no account for e-mail is in use")),
+        (None, _) => Err(Problem::invalid(pointer, "required", format!("no account for {words} is in use"))),
         (Some(_), false) => {
             Err(Problem::invalid(pointer, "required", "several accounts are in use: name one"))
         }

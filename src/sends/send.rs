@@ -10,12 +10,13 @@ use super::{
     write,
 };
 use crate::{
-    accounts::entity::account,
+    accounts::entity::{Channel, account},
     app::App,
     clock::Timestamp,
     conversations::outbound::{self, Filed},
     http::{Answer, Caller, Idempotency, Problem, idempotency::Start},
-    id::{ConversationId, MessageId, UserId},
+    id::{MessageId, UserId},
+    mail::sms::segments::measure,
     templates::entity::TemplateCategory,
 };
 
@@ -67,7 +68,7 @@ pub(super) fn beginning(
 ) -> Beginning {
     Beginning {
         id: MessageId::new(now),
-        conversation_id: ConversationId::new(now),
+        place: plan.place,
         to: plan.to.clone(),
         parts,
         author_id,
@@ -93,12 +94,12 @@ pub(super) async fn file(
     // The account may have been taken out of service meanwhile.
     let account = account::Entity::find_by_id(plan.account.id).one(tx).await?;
     let account = account.ok_or_else(|| Problem::unknown_reference("/account_id", "account"))?;
-    write::check_account(&account, "/account_id")?;
+    write::check_account(&account, plan.channel, "/account_id")?;
     let header = filed.message.message_id_header.clone();
     let state = begin::file(app, tx, now, vec![(begun, &account, filed)]).await?.pop();
     Ok(CreatedMessage {
         id: Some(begun.id),
-        conversation_id: Some(begun.conversation_id),
+        conversation_id: Some(begun.place.conversation_id),
         state,
         message_id_header: header,
         ..shown(plan, wanted, begun.parts.clone(), now)
@@ -110,6 +111,7 @@ pub(super) fn shown(plan: &Plan, wanted: &MessageCreate, parts: Parts, now: Time
     CreatedMessage {
         id: None,
         conversation_id: None,
+        channel: plan.channel,
         account_id: plan.account.id,
         template_id: wanted.template_id,
         customer_id: plan.customer.as_ref().map(|customer| customer.id),
@@ -120,6 +122,7 @@ pub(super) fn shown(plan: &Plan, wanted: &MessageCreate, parts: Parts, now: Time
         },
         state: None,
         to: plan.to.clone(),
+        segments: (plan.channel == Channel::Sms).then(|| measure(parts.text.trim_end())),
         subject: parts.subject,
         text: parts.text,
         html: parts.html,

@@ -10,18 +10,21 @@ use super::{
     api::{CreatedMessage, MessageCreate},
     begin::from_template,
     plan::Plan,
-    send, write,
+    send,
+    to::MessageTo,
+    write,
 };
 use crate::{
+    accounts::entity::Channel,
     app::App,
-    conversations::{outbound, recipient::Recipient},
+    conversations::{outbound, texts::segments},
     customers::entity::customer,
     http::{Answer, Body, Caller, Code, Idempotency, Path, Problem, idempotency::Start},
     id::{AccountId, CustomerId, TemplateId},
-    templates::entity::{self as template, TemplateChannel, TemplatePurpose},
+    templates::entity::{self as template, TemplatePurpose},
 };
 
-/// What marks the subject of a test.
+/// What marks a test.
 const MARK: &str = "[Test] ";
 
 /// Who looks at a template, and what it is filled with.
@@ -30,7 +33,7 @@ const MARK: &str = "[Test] ";
 #[schema(example = json!({ "to": { "address": "editor@example.org" }, "variables": { "balance": 12.5 } }))]
 pub struct TemplateTestSend {
     /// Who gets it.
-    pub to: Recipient,
+    pub to: MessageTo,
     /// Values of the template's fields, by name.
     #[serde(default)]
     #[schema(value_type = Object)]
@@ -45,7 +48,7 @@ pub struct TemplateTestSend {
 
 /// Send a template once to somebody who looks at it, also as a draft.
 ///
-/// The subject begins with `[Test]`. An address that may not be written to gets no tests either.
+/// The subject, or the text of a template for SMS, begins with `[Test]`. An address that may not be written to gets no tests either.
 #[utoipa::path(tag = "templates", params(("id" = TemplateId, Path)), request_body = TemplateTestSend,
     responses((status = 201, description = "It is on its way.", body = CreatedMessage, headers(("Location" = String)))))]
 #[post("/templates/{id}/test-send")]
@@ -63,13 +66,13 @@ pub async fn test_send_template(
     };
     let template = template::Entity::find_by_id(*id).one(&*work.tx).await?;
     let template = template.ok_or_else(|| Problem::not_found("template"))?;
-    if template.purpose != TemplatePurpose::General || template.channel != TemplateChannel::Email {
-        let detail = "only templates for e-mail of the purpose `general` are sent as a test";
+    if template.purpose != TemplatePurpose::General {
+        let detail = "only templates of the purpose `general` are sent as a test";
         return Err(Problem::new(Code::InvalidState, detail));
     }
     let TemplateTestSend { to, variables, customer_id, account_id } = body.0;
     // The text is put in when it is rendered.
-    let wanted = MessageCreate { account_id, ..MessageCreate::saying(to, "-") };
+    let wanted = MessageCreate { account_id, ..MessageCreate::saying(to, template.channel.into(), "-") };
     let mut plan = Plan::of(&app, &*work.tx, &wanted, now).await?;
     if let Some(id) = customer_id {
         let found = customer::Entity::find_by_id(id).one(&*work.tx).await?;
@@ -79,7 +82,12 @@ pub async fn test_send_template(
     let mut context = plan.context();
     context.unsubscribe_url = Some(format!("{}/u/test", app.config.public_url()));
     let mut parts = from_template(&template, &variables, context).map_err(|why| write::unwritten(&why))?;
-    parts.subject.insert_str(0, MARK);
+    let marked = if plan.channel == Channel::Email { &mut parts.subject } else { &mut parts.text };
+    marked.insert_str(0, MARK);
+    if plan.channel == Channel::Sms {
+        segments(&plan.account, &parts.text)
+            .map_err(|detail| Problem::invalid("/variables", "too_many_segments", detail))?;
+    }
     let mut begun = send::beginning(&plan, &wanted, parts, caller.user_id(), now);
     begun.about.template_id = Some(template.id);
     begun.about.customer_id = None;

@@ -11,7 +11,7 @@ use crate::{
     mail::sanitise::{self, Images},
     templates::{
         context::ROOTS,
-        entity::{self as template, TemplateCategory, TemplateChannel, TemplatePurpose, TemplateState},
+        entity::{self as template, TemplateCategory, TemplatePurpose, TemplateState},
     },
 };
 
@@ -21,12 +21,19 @@ const AHEAD_S: i64 = 366 * 24 * 3600;
 ///
 /// # Errors
 /// `validation_failed` with all that is wrong.
-pub(super) fn check(wanted: &MessageCreate, own: &[String], now: Timestamp) -> Result<(), Problem> {
-    let mut errors: Vec<FieldError> =
-        wanted.to.iter().filter_map(|to| to.wrong("/to", own)).chain(wrong_recipient(wanted)).collect();
+pub(super) fn check(
+    wanted: &MessageCreate,
+    channel: Channel,
+    own: &[String],
+    now: Timestamp,
+) -> Result<(), Problem> {
+    let wrong_to = wanted.to.iter().filter_map(|to| to.recipient(channel, "/to", own).err());
+    let mut errors: Vec<FieldError> = wrong_to.chain(wrong_recipient(wanted)).collect();
     if let Some(category) = wanted.category {
         let marketing = category == MessageCategory::Marketing;
-        let refusal = category_refusal(TemplateCategory::Marketing).filter(|_| marketing);
+        // Who gets texts can send a stop word.
+        let refusal =
+            category_refusal(TemplateCategory::Marketing).filter(|_| marketing && channel == Channel::Email);
         if wanted.template_id.is_some() {
             errors.push(FieldError::new("/category", "not_both", "a template has its own category"));
         } else if let Some(detail) = refusal {
@@ -44,6 +51,7 @@ pub(super) fn check(wanted: &MessageCreate, own: &[String], now: Timestamp) -> R
                 "give either a template or the content, not both",
             ));
         }
+        (None, Some(content)) if channel == Channel::Sms => errors.extend(wrong_text(content)),
         (None, Some(content)) => errors.extend(wrong_content(content)),
         (Some(_), None) => {}
     }
@@ -96,13 +104,34 @@ fn wrong_content(content: &MessageContent) -> Option<FieldError> {
         .then(|| FieldError::new("/content/text", "required", "the message has neither text nor HTML"))
 }
 
-/// Whether mail may be sent from the account, which `pointer` of the body names.
+/// What a text has not, and what it needs.
+fn wrong_text(content: &MessageContent) -> Vec<FieldError> {
+    let html = content.html.as_deref().is_some_and(|html| !html.trim().is_empty());
+    let wrong = [
+        ("/content/subject", !content.subject.is_empty(), "not_for_sms", "a text has no subject"),
+        ("/content/html", html, "not_for_sms", "a text has no HTML"),
+        ("/content/text", content.text.trim().is_empty(), "required", "the text is empty"),
+        ("/content/text", content.text.contains('\0'), "control_character", "a text has no NUL"),
+    ];
+    let wrong = wrong.into_iter().filter(|(_, is, ..)| *is);
+    wrong.map(|(pointer, _, code, detail)| FieldError::new(pointer, code, detail)).collect()
+}
+
+/// Whether messages of the channel may be sent from the account, which `pointer` of the body names.
 ///
 /// # Errors
 /// `validation_failed`.
-pub(super) fn check_account(account: &account::Model, pointer: &str) -> Result<(), Problem> {
-    if account.channel != Channel::Email {
-        return Err(Problem::invalid(pointer, "wrong_channel", "the account does not send e-mail"));
+pub(super) fn check_account(
+    account: &account::Model,
+    channel: Channel,
+    pointer: &str,
+) -> Result<(), Problem> {
+    if account.channel != channel {
+        let detail = match channel {
+            Channel::Email => "the account does not send e-mail",
+            Channel::Sms => "the account does not send texts",
+        };
+        return Err(Problem::invalid(pointer, "wrong_channel", detail));
     }
     if !IN_USE.contains(&account.state) {
         let detail = "the account is not in use: activate it first";
@@ -115,7 +144,7 @@ pub(super) fn check_account(account: &account::Model, pointer: &str) -> Result<(
 ///
 /// # Errors
 /// `validation_failed`.
-pub(super) fn check_template(template: &template::Model) -> Result<(), Problem> {
+pub(super) fn check_template(template: &template::Model, channel: Channel) -> Result<(), Problem> {
     let wrong = |code: &str, detail: &str| Err(Problem::invalid("/template_id", code, detail));
     if template.state != TemplateState::Published {
         return wrong("wrong_state", "the template is not published");
@@ -123,8 +152,11 @@ pub(super) fn check_template(template: &template::Model) -> Result<(), Problem> 
     if template.purpose != TemplatePurpose::General {
         return wrong("wrong_purpose", "the template is for receipts");
     }
-    if template.channel != TemplateChannel::Email {
-        return wrong("wrong_channel", "the template is for texts (SMS), which are not sent yet");
+    match (Channel::from(template.channel), channel) {
+        (Channel::Sms, Channel::Email) => return wrong("wrong_channel", "the template is for texts (SMS)"),
+        (Channel::Email, Channel::Sms) => return wrong("wrong_channel", "the template is for e-mail"),
+        (Channel::Sms, Channel::Sms) => return Ok(()),
+        (Channel::Email, Channel::Email) => {}
     }
     category_refusal(template.category).map_or(Ok(()), |detail| wrong("marketing_not_supported", detail))
 }
@@ -147,6 +179,7 @@ pub(super) fn unwritten(why: &Unwritten) -> Problem {
     match why {
         Unwritten::Field(fault) => Problem::validation(vec![fault.at_variables()]),
         Unwritten::Render(failed) => Problem::invalid("/variables", failed.code, detail),
+        Unwritten::EmptyText => Problem::invalid("/variables", "empty_text", detail),
         Unwritten::EmptySubject => Problem::invalid("/variables", "empty_subject", detail),
     }
 }

@@ -45,7 +45,7 @@ pub struct Suppression {
     pub channel: Channel,
     /// The campaign that it holds for; for everything when there is none.
     pub campaign_id: Option<CampaignId>,
-    /// Why. `unsubscribed` holds back marketing only.
+    /// Why. `unsubscribed` holds back marketing only; `stopped` was set by a stop word, and a start word lifts it.
     pub reason: SuppressionReason,
     /// More about why.
     #[schema(examples("Asked by telephone on 12 March"))]

@@ -78,3 +78,26 @@ pub async fn bar(
     let event = NewEvent::new("suppression.created", id.uuid(), &json!({ "reason": reason }));
     events::append(tx, now, vec![event.for_supervisors()]).await
 }
+
+/// Lifts what a stop word set: texts may go to the number again, unless something else holds them back.
+///
+/// # Errors
+/// Whatever the database says.
+pub async fn lift_stop(
+    app: &App,
+    tx: &DatabaseTransaction,
+    now: Timestamp,
+    number: &str,
+) -> Result<(), DbErr> {
+    let lifted = Entity::delete_many()
+        .filter(Column::AddressKey.eq(AddressKeys::of(app).key(number)))
+        .filter(Column::CampaignId.is_null())
+        .filter(Column::Reason.eq(SuppressionReason::Stopped))
+        .exec_with_returning(tx)
+        .await?;
+    let told = lifted.iter().map(|row| {
+        NewEvent::new("suppression.deleted", row.id.uuid(), &json!({ "reason": row.reason }))
+            .for_supervisors()
+    });
+    events::append(tx, now, told.collect()).await
+}

@@ -33,6 +33,8 @@ pub enum SuppressionReason {
     Complained,
     /// Somebody here decided so.
     Manual,
+    /// Its owner sent a stop word: no more texts, until a start word lifts it.
+    Stopped,
     /// Its owner wants no marketing; other mail may go there.
     Unsubscribed,
 }
@@ -45,6 +47,7 @@ impl SuppressionReason {
             Self::Complained => "the recipient reported our mail as spam",
             Self::Unsubscribed => "the recipient unsubscribed",
             Self::Manual => "the address is not to be written to",
+            Self::Stopped => "the recipient sent a stop word and gets no more texts",
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Addresses that we may not send to, and why. Asked when a send is made, and again right before it goes out.
 //!
-//! An agent's answer to somebody who wrote to us is never held back: only sends that we begin are.
+//! An agent's answer to somebody who wrote to us is never held back: only sends that we begin are. A text to a number whose
+//! owner sent a stop word is held back whoever writes it.
 
 pub mod api;
 pub mod bar;
@@ -91,6 +92,12 @@ impl Barred {
         Ok(Self { keys, known })
     }
 
+    /// Whether the owner of a number wants no more texts at all: then an agent's answer is held back, too.
+    pub fn has_stopped(&self, number: &str) -> bool {
+        let known = self.known.get(&self.keys.key(number));
+        known.is_some_and(|known| known.iter().any(|(_, reason)| *reason == SuppressionReason::Stopped))
+    }
+
     /// Why mail of this kind may not go to the address; none when it may. What is sent for a campaign is also held back
     /// by what holds for that campaign alone.
     pub fn reason(
@@ -120,6 +127,7 @@ mod tests {
             ("a@x.org", None, SuppressionReason::Unsubscribed),
             ("b@x.org", None, SuppressionReason::Bounced),
             ("c@x.org", Some(campaign), SuppressionReason::Manual),
+            ("+447700900123", None, SuppressionReason::Stopped),
         ];
         let known = known.map(|(address, only, reason)| (keys.key(address), vec![(only, reason)])).into();
         let barred = Barred { keys, known };
@@ -129,5 +137,7 @@ mod tests {
         assert_eq!(barred.reason("c@x.org", false, None), None, "it holds for one campaign");
         assert_eq!(barred.reason("c@x.org", false, Some(campaign)), Some(SuppressionReason::Manual));
         assert_eq!(barred.reason("d@x.org", false, None), None);
+        assert_eq!(barred.reason("+447700900123", false, None), Some(SuppressionReason::Stopped));
+        assert!(barred.has_stopped("+447700900123") && !barred.has_stopped("b@x.org"));
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     clock::Timestamp,
     http::{Caller, Problem},
     id::{CustomerId, TemplateId},
+    mail::sms::segments::Segments,
 };
 
 /// What can be done with a template.
@@ -166,6 +167,8 @@ pub struct TemplatePreview {
     pub text: String,
     /// The HTML, when the template has it.
     pub html: Option<String>,
+    /// What the text takes, of a template for SMS.
+    pub segments: Option<Segments>,
     /// What the template reads and was not given; it is left out above.
     #[schema(examples("account.display_name"))]
     pub missing: Vec<String>,
@@ -244,14 +247,14 @@ impl Template {
 fn allowed_actions(row: &Model, caller: &Caller) -> Vec<TemplateAction> {
     use TemplateAction::{Archive, Delete, Preview, Publish, TestSend, Update};
     let state = row.state;
-    let is_mail = row.channel == TemplateChannel::Email && row.purpose == TemplatePurpose::General;
+    let is_sent = row.purpose == TemplatePurpose::General;
     let actions = [
         (Update, state == TemplateState::Draft, "update_template"),
         (Delete, state != TemplateState::Published, "delete_template"),
         (Publish, state == TemplateState::Draft, "publish_template"),
         (Archive, state == TemplateState::Published, "archive_template"),
         (Preview, true, "preview_template"),
-        (TestSend, is_mail, "test_send_template"),
+        (TestSend, is_sent, "test_send_template"),
     ];
     let may = |operation: &str| Access::of(operation).is_some_and(|access| access.allows(caller));
     let allowed = actions.into_iter().filter(|(_, fits, operation)| *fits && may(operation));

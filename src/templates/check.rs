@@ -114,7 +114,8 @@ pub fn publishable(template: &Model) -> Vec<FieldError> {
     for (part, source) in parts {
         found.extend(wrong_in_template(source).into_iter().map(|(code, detail)| error(part, code, detail)));
         found.extend(unknown_names(template, &fields, part, source));
-        let is_body = part != Part::Subject;
+        // Texts are unsubscribed from by a stop word.
+        let is_body = part != Part::Subject && template.channel == TemplateChannel::Email;
         if template.category == TemplateCategory::Marketing && is_body && !reads_unsubscribe(part, source) {
             let detail = "marketing says how to unsubscribe: put {{ unsubscribe_url }} into it";
             found.push(error(part, "missing_unsubscribe", detail));

@@ -2,7 +2,7 @@
 
 use sea_orm::entity::prelude::*;
 
-use crate::{clock::Timestamp, id::TemplateId};
+use crate::{accounts::entity::Channel, clock::Timestamp, id::TemplateId};
 
 /// What a template is sent over.
 #[derive(
@@ -27,6 +27,15 @@ pub enum TemplateChannel {
     Email,
     /// Texts: neither a subject nor HTML.
     Sms,
+}
+
+impl From<TemplateChannel> for Channel {
+    fn from(channel: TemplateChannel) -> Self {
+        match channel {
+            TemplateChannel::Email => Self::Email,
+            TemplateChannel::Sms => Self::Sms,
+        }
+    }
 }
 
 /// What a template is for.

@@ -9,6 +9,7 @@ use super::{
     bodies::{TemplatePreview, TemplatePreviewRequest},
     check,
     context::{GeneralContext, RecipientContext},
+    entity::TemplateChannel,
     fields::{self, Fields},
     render,
 };
@@ -17,6 +18,7 @@ use crate::{
     customers::{context, entity::customer},
     http::{Body, Path, Problem},
     id::TemplateId,
+    mail::sms::segments::measure,
 };
 
 /// See what a template makes of given values or of a customer, and which it misses. Changes nothing and sends nothing.
@@ -38,7 +40,8 @@ pub async fn preview_template(
         let customer = customer.ok_or_else(|| Problem::unknown_reference("/customer_id", "customer"))?;
         given.customer = Some(context::of(&customer));
         let name = Some(customer.name).filter(|name| !name.is_empty());
-        given.to = customer.email.map(|address| RecipientContext { name, address });
+        let address = if row.channel == TemplateChannel::Sms { customer.sms_number } else { customer.email };
+        given.to = address.map(|address| RecipientContext { name, address });
     }
     let mut whole = given.into_map();
     whole.extend(body.0.variables.clone());
@@ -61,5 +64,6 @@ pub async fn preview_template(
         Problem::invalid("/variables", failed.code, detail)
     })?;
     let render::Rendered { subject, text, html } = rendered;
-    Ok(HttpResponse::Ok().json(TemplatePreview { subject, text, html, missing }))
+    let segments = (row.channel == TemplateChannel::Sms).then(|| measure(text.trim_end()));
+    Ok(HttpResponse::Ok().json(TemplatePreview { segments, subject, text, html, missing }))
 }

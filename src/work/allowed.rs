@@ -8,7 +8,10 @@ use super::{
     journal::holder,
     state::wrong_state,
 };
-use crate::http::{Caller, Code, Problem, caller::Role};
+use crate::{
+    accounts::entity::Channel,
+    http::{Caller, Code, Problem, caller::Role},
+};
 
 /// Something that can be done with a work item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -119,6 +122,9 @@ pub fn allowed(item: &work_item::Model, caller: &Caller) -> Vec<Action> {
     }
     if caller.oversees() {
         actions.extend(by_overseer(item.state));
+    }
+    if item.channel == Channel::Sms {
+        actions.retain(|action| !matches!(action, ReplyAll | Forward));
     }
     actions
 }

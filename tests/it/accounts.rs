@@ -58,7 +58,7 @@ on_both! {
     async fn settings_that_break_a_rule_are_refused_at_their_pointer(app) {
         let admin = app.admin().await;
         let nobody = uuid::Uuid::now_v7();
-        let gateway = json!({ "destination": "{number}@sms.example.com", "inbound_pattern": "^(?P<number>[0-9]+)@" });
+        let gateway = json!({ "destination": "{number}@sms.example.com", "max_segments": 3 });
         let cases = [
             (json!({ "address": "nobody" }), "/address"),
             (json!({ "address": "a@example.com\r\nBcc: b@example.com" }), "/address"),
@@ -71,8 +71,7 @@ on_both! {
             (json!({ "inbound": { "folder": "a\r\nb" } }), "/inbound/folder"),
             (json!({ "channel": "sms" }), "/sms"),
             (json!({ "sms": gateway }), "/sms"),
-            (json!({ "channel": "sms", "sms": { "destination": "x@example.com" } }), "/sms/destination"),
-            (json!({ "channel": "sms", "sms": { "destination": "{number}@example.com", "inbound_pattern": "(" } }), "/sms/inbound_pattern"),
+            (json!({ "channel": "sms", "sms": { "destination": "x@" } }), "/sms/destination"),
             (json!({ "oauth": { "client_id": "c" } }), "/oauth/token_url"),
             (json!({ "colour": "red" }), "/colour"),
         ];
@@ -92,7 +91,8 @@ on_both! {
         refused.problem(422, "unknown_reference");
         assert_eq!(admin.get("/v1/accounts").await.ok()["items"], json!([]));
         let texts = json!({ "address": "text@example.com", "channel": "sms", "sms": gateway });
-        assert_eq!(admin.post("/v1/accounts", texts).await.ok()["sms"], gateway);
+        let made = admin.post("/v1/accounts", texts).await.ok();
+        assert_eq!((&made["sms"]["destination"], &made["sms"]["max_segments"]), (&gateway["destination"], &json!(3)));
     }
 
     async fn secrets_are_sealed_kept_removed_and_never_returned(app) {

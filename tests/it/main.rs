@@ -51,6 +51,7 @@ mod sends;
 mod support;
 mod suppressions;
 mod templates;
+mod texts;
 mod work;
 mod work_races;
 mod work_scripts;

@@ -80,7 +80,9 @@ async fn the_sandbox_is_seeded_moves_its_clock_and_leaves_nothing_behind() {
     assert!(swagger.text().await.unwrap().contains("swagger-ui"));
 
     let items = admin.get("/v1/work-items").await.ok();
-    assert_eq!(items["items"].as_array().unwrap().len(), 7);
+    assert_eq!(items["items"].as_array().unwrap().len(), 9);
+    let texts = items["items"].as_array().unwrap().iter().filter(|item| item["channel"] == "sms");
+    assert_eq!(texts.count(), 2);
     for login in sandbox.said["agents"].as_array().unwrap() {
         let agent = sandbox.client(login).await;
         assert_eq!(agent.get("/v1/auth/me").await.ok()["user"]["must_change_password"], false);

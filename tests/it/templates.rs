@@ -90,7 +90,7 @@ on_both! {
         let path = format!("{}/preview", create(&admin, receipt()).await);
         let variables = json!({ "message": { "subject": "Hi", "from": { "name": "<Kim>" } } });
         let shown = admin.post(&path, json!({ "variables": variables })).await.ok();
-        assert_eq!(shown, json!({ "subject": "Re: Hi", "text": "Dear <Kim>", "html": "<p>Dear &lt;Kim&gt;</p>", "missing": [] }));
+        assert_eq!(shown, json!({ "subject": "Re: Hi", "text": "Dear <Kim>", "html": "<p>Dear &lt;Kim&gt;</p>", "segments": null, "missing": [] }));
         let empty = admin.post(&path, json!({})).await.ok();
         assert_eq!((&empty["text"], &empty["missing"]), (&json!("Dear "), &json!(["message.from.name", "message.subject"])));
         let injected = admin.post(&path, json!({ "variables": { "message": { "subject": "a\r\nBcc: b@example.com" } } })).await;

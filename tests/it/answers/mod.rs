@@ -64,7 +64,9 @@ impl Desk {
             ..Default::default()
         };
         let update = work_item::Entity::update_many().set(change);
-        let open = update.filter(work_item::Column::ConversationId.eq(conversation));
+        let open = update
+            .filter(work_item::Column::ConversationId.eq(conversation))
+            .filter(work_item::Column::State.ne(WorkState::Completed));
         let rows = open.exec_with_returning(&*tx).await.unwrap();
         tx.commit().await.unwrap();
         rows.last().unwrap().id.to_string()

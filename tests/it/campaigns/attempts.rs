@@ -242,7 +242,7 @@ on_both! {
             let path = format!("/v1/customers/{}/attempts", customer.id);
             desk.admin.post(&path, desk.report("1", json!({}))).await.ok()
         };
-        assert_eq!(said(&reported(&second).await), skip("channel_not_supported"));
+        assert_eq!(said(&reported(&second).await), skip("no_sender_account"));
         let rules = json!([{ "name": "A", "trigger": "first_attempt", "template_id": draft }]);
         desk.admin.put(&own, json!({ "message_rules": rules })).await.ok();
         let third = desk.crowd.customer("C-3", json!({})).await;
