@@ -60,6 +60,8 @@ async fn a_replica_takes_over_from_a_dead_one_when_its_lease_is_over() {
     events.wait("account.connected").await;
     let mut events = Events::of(&second);
     second.start_workers();
+    // What the first one did, the second one hears of too.
+    events.wait("account.connected").await;
     // The dead one says nothing to anybody.
     first.app.shutdown.abort();
     first.app.tasks.ended().await;
