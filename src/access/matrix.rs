@@ -150,6 +150,11 @@ pub const MATRIX: &[(&str, Access)] = &[
     ("publish_template", Roles(ADMIN, "routing:write")),
     ("archive_template", Roles(ADMIN, "routing:write")),
     ("preview_template", Roles(SUPERVISOR, "routing:read")),
+    ("list_template_partials", Roles(SUPERVISOR, "routing:read")),
+    ("get_template_partial", Roles(SUPERVISOR, "routing:read")),
+    ("create_template_partial", Roles(ADMIN, "routing:write")),
+    ("update_template_partial", Roles(ADMIN, "routing:write")),
+    ("delete_template_partial", Roles(ADMIN, "routing:write")),
     ("test_send_template", Roles(SUPERVISOR, "messages:send")),
     // campaigns
     ("list_campaigns", Roles(SUPERVISOR, "campaigns:read")),

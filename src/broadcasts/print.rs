@@ -1,6 +1,8 @@
 //! From a row of the ledger to the mail that goes out. Everything that all mails of a broadcast share is read and made
 //! ready once.
 
+use std::sync::Arc;
+
 use anyhow::Context;
 use sea_orm::EntityTrait;
 use serde_json::Map;
@@ -16,7 +18,7 @@ use crate::{
         outbound::{Filed, Letter, Press},
     },
     customers::{self, entity::customer},
-    id::{CampaignId, ConversationId},
+    id::{CampaignId, ConversationId, TemplateId},
     instance::instance_id,
     mail::{
         address::Mailbox,
@@ -24,11 +26,13 @@ use crate::{
         smtp::Envelope,
     },
     raw::RawError,
-    sends::begin::{account_context, from_template},
+    sends::begin::{account_context, from_compiled},
     suppressions::link::Links,
     templates::{
+        compiled::Compiled,
         context::{CampaignContext, GeneralContext, RecipientContext},
         entity as template,
+        partials::freeze,
     },
 };
 
@@ -36,7 +40,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Printer {
     account: account::Model,
-    template: template::Model,
+    template_id: TemplateId,
+    compiled: Arc<Compiled>,
     press: Press,
     campaign: Option<CampaignContext>,
     marketing: bool,
@@ -65,6 +70,13 @@ impl Printer {
         let account =
             account::Entity::find_by_id(row.account_id).one(db).await?.context("the account is gone")?;
         let template = template::Entity::find_by_id(row.template_id).one(db).await?;
+        let template = template.context("the template is gone")?;
+        // A change of its partials does not reach what has begun.
+        let template = match row.template_revision {
+            0 => template,
+            number => freeze::at_revision(db, template, number).await?,
+        };
+        let compiled = Compiled::of(&template)?;
         let campaign = match row.campaign_id {
             None => None,
             Some(id) => campaign::Entity::find_by_id(id).one(db).await?,
@@ -74,7 +86,8 @@ impl Printer {
             links: Links::of(app),
             campaign_id: row.campaign_id,
             account,
-            template: template.context("the template is gone")?,
+            template_id: template.id,
+            compiled,
             press: Press::new(app, instance_id(app).await?, app.clock.now()),
             campaign: campaign.map(|row| CampaignContext { id: row.id, name: row.name }),
         })
@@ -98,7 +111,7 @@ impl Printer {
             unsubscribe_url: Some(self.links.url(row.id)),
         };
         let parts =
-            from_template(&self.template, &Map::new(), context).map_err(|failed| failed.to_string())?;
+            from_compiled(&self.compiled, &Map::new(), context, None).map_err(|failed| failed.to_string())?;
         let mut headers = vec![("Precedence".to_owned(), "bulk".to_owned())];
         if self.marketing {
             headers.extend(self.links.fields(row.id).map_err(|error| error.to_string())?);
@@ -148,7 +161,7 @@ impl Printer {
         };
         let mut message = self.press.record(&self.account, letter, &printed.raw);
         message.category = Some(if self.marketing { "marketing" } else { "transactional" }.to_owned());
-        message.template_id = Some(self.template.id);
+        message.template_id = Some(self.template_id);
         message.customer_id = Some(row.customer_id);
         message.campaign_id = self.campaign_id;
         Ok(Filed {

@@ -22,10 +22,11 @@ use crate::{
     },
     suppressions::entity::SuppressionReason,
     templates::{
+        compiled::Compiled,
         context::GeneralContext,
         entity::{self as template, TemplateCategory},
         fields::FieldFault,
-        render::{AccountContext, Compiled, RenderError},
+        render::{AccountContext, RenderError},
     },
 };
 
@@ -43,6 +44,8 @@ pub struct Parts {
     pub text: String,
     /// The same in HTML.
     pub html: Option<String>,
+    /// The language of the template that it was made of; none of its default, and of what was given.
+    pub variant: Option<String>,
 }
 
 /// Why a template says nothing.
@@ -71,7 +74,7 @@ pub fn account_context(account: &account::Model) -> AccountContext {
     AccountContext { address: account.address.clone(), display_name: account.display_name.clone() }
 }
 
-/// What a template says to one recipient.
+/// What a template says to one recipient, in the customer's language.
 ///
 /// # Errors
 /// Why it says nothing.
@@ -80,15 +83,29 @@ pub fn from_template(
     variables: &Map<String, Value>,
     context: GeneralContext,
 ) -> Result<Parts, Unwritten> {
-    let compiled = Compiled::of(template)?;
+    from_compiled(&*Compiled::of(template)?, variables, context, None)
+}
+
+/// What a compiled template says to one recipient, in this language or else in the customer's.
+///
+/// # Errors
+/// Why it says nothing.
+pub fn from_compiled(
+    compiled: &Compiled,
+    variables: &Map<String, Value>,
+    context: GeneralContext,
+    locale: Option<&str>,
+) -> Result<Parts, Unwritten> {
     let mut context = context.into_map();
     let values = compiled.fields.resolve(variables, &context)?;
     context.extend(values);
-    let rendered = compiled.render(&context)?;
+    let customers = context.get("customer").and_then(|customer| customer.get("locale")?.as_str());
+    let rendered = compiled.render(locale.or(customers), &context)?;
     if rendered.subject.is_empty() {
         return Err(Unwritten::EmptySubject);
     }
-    Ok(Parts::complete(rendered.subject, rendered.text, rendered.html))
+    let variant = rendered.variant;
+    Ok(Parts { variant, ..Parts::complete(rendered.subject, rendered.text, rendered.html) })
 }
 
 impl Parts {
@@ -98,7 +115,7 @@ impl Parts {
             Some(html) if text.trim().is_empty() => sanitise::text_from_html(html),
             _ => text,
         };
-        Self { subject, text: format!("{}\n", text.trim_end()), html }
+        Self { subject, text: format!("{}\n", text.trim_end()), html, variant: None }
     }
 }
 
@@ -141,7 +158,7 @@ pub struct Beginning {
 impl Beginning {
     /// The letter to be composed.
     pub fn letter(&self) -> Letter {
-        let Parts { subject, text, html } = self.parts.clone();
+        let Parts { subject, text, html, .. } = self.parts.clone();
         Letter {
             id: self.id,
             kind: MessageKind::Direct,

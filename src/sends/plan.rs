@@ -4,7 +4,7 @@ use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelec
 
 use super::{
     api::{MessageCategory, MessageCreate},
-    begin::{About, IN_USE, Parts, account_context, from_template},
+    begin::{About, IN_USE, Parts, account_context, from_compiled},
     write,
 };
 use crate::{
@@ -20,6 +20,7 @@ use crate::{
     http::{Problem, problem::FieldError},
     suppressions::{AddressKeys, Barred, entity::SuppressionReason},
     templates::{
+        compiled::Compiled,
         context::{CampaignContext, GeneralContext, RecipientContext},
         entity::{self as template, TemplateCategory},
     },
@@ -102,8 +103,11 @@ impl Plan {
     pub fn parts(&self, wanted: &MessageCreate) -> Result<Parts, Problem> {
         match &self.template {
             None => Ok(write::given(wanted)),
-            Some(template) => from_template(template, &wanted.variables, self.context())
-                .map_err(|unwritten| write::unwritten(&unwritten)),
+            Some(template) => {
+                let compiled = Compiled::of(template).map_err(|failed| write::unwritten(&failed.into()))?;
+                from_compiled(&compiled, &wanted.variables, self.context(), wanted.locale.as_deref())
+                    .map_err(|unwritten| write::unwritten(&unwritten))
+            }
         }
     }
 

@@ -112,6 +112,7 @@ pub(super) fn shown(plan: &Plan, wanted: &MessageCreate, parts: Parts, now: Time
         conversation_id: None,
         account_id: plan.account.id,
         template_id: wanted.template_id,
+        variant: parts.variant,
         customer_id: plan.customer.as_ref().map(|customer| customer.id),
         campaign_id: wanted.campaign_id,
         category: match plan.category(wanted) {

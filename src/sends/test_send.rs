@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::{
     api::{CreatedMessage, MessageCreate},
-    begin::from_template,
+    begin::from_compiled,
     plan::Plan,
     send, write,
 };
@@ -18,7 +18,11 @@ use crate::{
     customers::entity::customer,
     http::{Answer, Body, Caller, Code, Idempotency, Path, Problem, idempotency::Start},
     id::{AccountId, CustomerId, TemplateId},
-    templates::entity::{self as template, TemplateChannel, TemplatePurpose},
+    templates::{
+        compiled::Compiled,
+        entity::{self as template, TemplateChannel, TemplatePurpose},
+        partials::freeze,
+    },
 };
 
 /// What marks the subject of a test.
@@ -38,6 +42,10 @@ pub struct TemplateTestSend {
     /// The customer whom it reads; they get nothing.
     #[serde(default)]
     pub customer_id: Option<CustomerId>,
+    /// The language to see it in; the customer's when it is left out.
+    #[serde(default)]
+    #[schema(max_length = 35, pattern = "^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$", examples("de-AT"))]
+    pub locale: Option<String>,
     /// The account that it is sent from; needed when there are several.
     #[serde(default)]
     pub account_id: Option<AccountId>,
@@ -63,11 +71,12 @@ pub async fn test_send_template(
     };
     let template = template::Entity::find_by_id(*id).one(&*work.tx).await?;
     let template = template.ok_or_else(|| Problem::not_found("template"))?;
+    let template = freeze::filled(&*work.tx, template).await?;
     if template.purpose != TemplatePurpose::General || template.channel != TemplateChannel::Email {
         let detail = "only templates for e-mail of the purpose `general` are sent as a test";
         return Err(Problem::new(Code::InvalidState, detail));
     }
-    let TemplateTestSend { to, variables, customer_id, account_id } = body.0;
+    let TemplateTestSend { to, variables, customer_id, locale, account_id } = body.0;
     // The text is put in when it is rendered.
     let wanted = MessageCreate { account_id, ..MessageCreate::saying(to, "-") };
     let mut plan = Plan::of(&app, &*work.tx, &wanted, now).await?;
@@ -78,7 +87,9 @@ pub async fn test_send_template(
     let paused = work.pause().await?;
     let mut context = plan.context();
     context.unsubscribe_url = Some(format!("{}/u/test", app.config.public_url()));
-    let mut parts = from_template(&template, &variables, context).map_err(|why| write::unwritten(&why))?;
+    let compiled = Compiled::of(&template).map_err(|failed| write::unwritten(&failed.into()))?;
+    let parts = from_compiled(&compiled, &variables, context, locale.as_deref());
+    let mut parts = parts.map_err(|why| write::unwritten(&why))?;
     parts.subject.insert_str(0, MARK);
     let mut begun = send::beginning(&plan, &wanted, parts, caller.user_id(), now);
     begun.about.template_id = Some(template.id);

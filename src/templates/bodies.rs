@@ -9,6 +9,8 @@ use super::{
     check,
     entity::{ActiveModel, Model, TemplateCategory, TemplateChannel, TemplatePurpose, TemplateState},
     fields::{self, TemplateField},
+    partials::freeze,
+    variants::{self, TemplateVariant},
 };
 use crate::{
     access::matrix::Access,
@@ -25,7 +27,7 @@ pub enum TemplateAction {
     Update,
     /// Delete it.
     Delete,
-    /// Freeze it and let it be sent.
+    /// Freeze it and let it be sent; of a published one, take over changes of its partials.
     Publish,
     /// Have it sent no longer.
     Archive,
@@ -61,8 +63,16 @@ pub struct Template {
     /// The HTML.
     #[schema(examples("<p>Thank you for writing to {{ account.display_name }}.</p>"))]
     pub html: Option<String>,
+    /// The same in other languages.
+    pub variants: Vec<TemplateVariant>,
     /// What it is given for each send, by name.
     pub fields: Vec<TemplateField>,
+    /// The partials that it includes, by name; those of a published template are frozen, too.
+    #[schema(examples(json!(["imprint"])))]
+    pub partials: Vec<String>,
+    /// How often it was published: only changes of its partials make it more than 1.
+    #[schema(minimum = 0, examples(1))]
+    pub revision: i64,
     /// Where it stands.
     pub state: TemplateState,
     /// What the caller may do with it now.
@@ -80,7 +90,7 @@ pub struct Template {
 /// `name`, `email`, `sms_number`, `locale`, `status`, `callback_at`, `attempts` and, below `data`, whatever is known),
 /// `campaign.id`, `campaign.name`, `to.name`, `to.address`, `account.address`, `account.display_name`,
 /// `unsubscribe_url` and its own `fields`. What is not there, or null, is an error when it is sent, unless the filter
-/// `default` gives it a value.
+/// `default` gives it a value. `{% include "name" %}` puts a partial in (`/v1/template-partials`).
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({
@@ -127,6 +137,11 @@ pub struct TemplateCreate {
     #[serde(default)]
     #[schema(max_length = 262144, examples("<p>Thank you for writing to {{ account.display_name }}.</p>"))]
     pub html: Option<String>,
+    /// The same in other languages. Who gets it in which: the tag that is asked for, else a shorter one (`de-AT` is served
+    /// by `de`, RFC 4647 section 3.4), else the content above.
+    #[serde(default)]
+    #[schema(max_items = 50)]
+    pub variants: Vec<TemplateVariant>,
     /// What it is given for each send, by name.
     #[serde(default)]
     #[schema(max_items = 50)]
@@ -154,6 +169,10 @@ pub struct TemplatePreviewRequest {
     /// The customer whom it reads.
     #[serde(default)]
     pub customer_id: Option<CustomerId>,
+    /// The language to see it in; the customer's when it is left out.
+    #[serde(default)]
+    #[schema(max_length = 35, pattern = "^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$", examples("de-AT"))]
+    pub locale: Option<String>,
 }
 
 /// What a template makes of given values.
@@ -166,6 +185,9 @@ pub struct TemplatePreview {
     pub text: String,
     /// The HTML, when the template has it.
     pub html: Option<String>,
+    /// The variant that served; none for the default content.
+    #[schema(examples("de"))]
+    pub variant: Option<String>,
     /// What the template reads and was not given; it is left out above.
     #[schema(examples("account.display_name"))]
     pub missing: Vec<String>,
@@ -204,6 +226,7 @@ impl TemplateCreate {
             subject: Set(self.subject),
             text: Set(self.text),
             html: Set(self.html),
+            variants: Set(serde_json::to_value(self.variants).unwrap_or_default()),
             fields: Set(serde_json::to_value(self.fields).unwrap_or_default()),
             ..Default::default()
         }
@@ -212,16 +235,21 @@ impl TemplateCreate {
 
 impl From<Model> for TemplateCreate {
     fn from(row: Model) -> Self {
-        let fields = fields::of(&row);
+        let (fields, variants) = (fields::of(&row), variants::of(&row));
         let Model { name, description, channel, purpose, category, subject, text, html, .. } = row;
-        Self { name, description, channel, purpose, category, subject, text, html, fields }
+        Self { name, description, channel, purpose, category, subject, text, html, variants, fields }
     }
 }
 
 impl Template {
     /// As the caller sees it.
     pub(super) fn new(row: Model, caller: &Caller) -> Self {
-        let (allowed_actions, fields) = (allowed_actions(&row, caller), fields::of(&row));
+        let allowed_actions = allowed_actions(&row, caller);
+        let (fields, variants) = (fields::of(&row), variants::of(&row));
+        let partials = match row.state {
+            TemplateState::Draft => freeze::named_by(&row).into_iter().collect(),
+            _ => freeze::of(&row).into_keys().collect(),
+        };
         Self {
             id: row.id,
             name: row.name,
@@ -232,7 +260,10 @@ impl Template {
             subject: row.subject,
             text: row.text,
             html: row.html,
+            variants,
             fields,
+            partials,
+            revision: row.revision,
             state: row.state,
             allowed_actions,
             created_at: row.created_at,
@@ -248,7 +279,7 @@ fn allowed_actions(row: &Model, caller: &Caller) -> Vec<TemplateAction> {
     let actions = [
         (Update, state == TemplateState::Draft, "update_template"),
         (Delete, state != TemplateState::Published, "delete_template"),
-        (Publish, state == TemplateState::Draft, "publish_template"),
+        (Publish, state != TemplateState::Archived, "publish_template"),
         (Archive, state == TemplateState::Published, "archive_template"),
         (Preview, true, "preview_template"),
         (TestSend, is_mail, "test_send_template"),

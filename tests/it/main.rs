@@ -50,6 +50,7 @@ mod seed;
 mod sends;
 mod support;
 mod suppressions;
+mod template_parts;
 mod templates;
 mod work;
 mod work_races;
