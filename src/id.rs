@@ -100,7 +100,7 @@ ids! {
     /// What several templates include.
     PartialId,
     /// A file that goes out with a template.
-    TemplateFileId,
+    TemplateAttachmentId,
     /// An address that we may not send to.
     SuppressionId,
     /// What came of an attempt.

@@ -148,6 +148,7 @@ CREATE TABLE templates (
     variants {json} NOT NULL,
     fields {json} NOT NULL,
     partials {json} NOT NULL,
+    attachments {json} NOT NULL,
     revision BIGINT NOT NULL,
     state TEXT NOT NULL,
     version BIGINT NOT NULL,
@@ -186,15 +187,9 @@ CREATE TABLE template_revisions (
 CREATE TABLE template_files (
     id {uuid} PRIMARY KEY,
     template_id {uuid} NOT NULL REFERENCES templates (id) ON DELETE CASCADE,
-    filename TEXT NOT NULL,
-    content_type TEXT NOT NULL,
-    content_id TEXT,
-    size_bytes BIGINT NOT NULL,
     sha256 {bytes} NOT NULL,
     data {bytes},
-    object_key TEXT,
-    created_at BIGINT NOT NULL
+    object_key TEXT
 );
 CREATE INDEX ix_template_files__template ON template_files (template_id);
-CREATE UNIQUE INDEX uq_template_files__content_id ON template_files (template_id, content_id) WHERE content_id IS NOT NULL;
 ";

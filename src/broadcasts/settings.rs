@@ -14,8 +14,9 @@ use crate::{
     id::{AccountId, BroadcastId, CampaignId, MessageId},
     scripts::entity::calendar,
     suppressions::link::Links,
-    templates::entity::{
-        self as template, TemplateCategory, TemplateChannel, TemplatePurpose, TemplateState,
+    templates::{
+        entity::{self as template, TemplateCategory, TemplateChannel, TemplatePurpose, TemplateState},
+        files,
     },
 };
 
@@ -110,14 +111,16 @@ pub(super) async fn with_category(
     let template = template::Entity::find_by_id(row.template_id).one(tx).await?;
     let marketing =
         template.as_ref().is_some_and(|template| template.category == TemplateCategory::Marketing);
-    let template_revision = template.map_or(0, |template| template.revision);
+    let template_revision = template.as_ref().map_or(0, |template| template.revision);
+    let attachments_bytes = template.as_ref().map_or(0, files::total_bytes);
     broadcast::Entity::update_many()
         .col_expr(broadcast::Column::Marketing, Expr::value(marketing))
+        .col_expr(broadcast::Column::AttachmentsBytes, Expr::value(attachments_bytes))
         .col_expr(broadcast::Column::TemplateRevision, Expr::value(template_revision))
         .filter(broadcast::Column::Id.eq(row.id))
         .exec(tx)
         .await?;
-    Ok(broadcast::Model { marketing, template_revision, ..row })
+    Ok(broadcast::Model { marketing, template_revision, attachments_bytes, ..row })
 }
 
 /// What keeps a broadcast from being begun now.

@@ -15,14 +15,16 @@ use crate::{
     app::App,
     campaigns::entity::{CampaignState, campaign},
     clock::Timestamp,
-    conversations::recipient::Recipient,
+    conversations::{recipient::Recipient, source::raw_problem},
     customers::{self, entity::customer},
     http::{Problem, problem::FieldError},
+    mail::compose::OutgoingAttachment,
     suppressions::{AddressKeys, Barred, entity::SuppressionReason},
     templates::{
         compiled::Compiled,
         context::{CampaignContext, GeneralContext, RecipientContext},
         entity::{self as template, TemplateCategory},
+        files,
     },
 };
 
@@ -108,6 +110,17 @@ impl Plan {
                 from_compiled(&compiled, &wanted.variables, self.context(), wanted.locale.as_deref())
                     .map_err(|unwritten| write::unwritten(&unwritten))
             }
+        }
+    }
+
+    /// The files of the template. The object store takes its time: no transaction waits for it.
+    ///
+    /// # Errors
+    /// Whatever the stores say.
+    pub async fn files(&self, app: &App) -> Result<Vec<OutgoingAttachment>, Problem> {
+        match &self.template {
+            None => Ok(Vec::new()),
+            Some(template) => files::load(app, template).await.map_err(raw_problem),
         }
     }
 

@@ -48,7 +48,8 @@ pub(super) async fn create(
     let plan = Plan::of(app, &*work.tx, &wanted, now).await?;
     // Rendering, composing and the object store take their time, and no transaction waits for them.
     let paused = work.pause().await?;
-    let begun = beginning(&plan, &wanted, plan.parts(&wanted)?, caller.user_id(), now);
+    let files = plan.files(app).await?;
+    let begun = Beginning { files, ..beginning(&plan, &wanted, plan.parts(&wanted)?, caller.user_id(), now) };
     let filed = outbound::prepare(app, now, &plan.account, begun.letter(), "/content").await?;
     outbound::finish(app, paused, begun.remembered(filed), async |tx, filed| {
         let created = file(app, tx, now, &plan, &wanted, &begun, filed).await?;
@@ -70,6 +71,7 @@ pub(super) fn beginning(
         conversation_id: ConversationId::new(now),
         to: plan.to.clone(),
         parts,
+        files: Vec::new(),
         author_id,
         about: plan.about(wanted),
         not_before: wanted.send_at.filter(|at| *at > now),

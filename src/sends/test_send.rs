@@ -14,13 +14,14 @@ use super::{
 };
 use crate::{
     app::App,
-    conversations::{outbound, recipient::Recipient},
+    conversations::{outbound, recipient::Recipient, source::raw_problem},
     customers::entity::customer,
     http::{Answer, Body, Caller, Code, Idempotency, Path, Problem, idempotency::Start},
     id::{AccountId, CustomerId, TemplateId},
     templates::{
         compiled::Compiled,
         entity::{self as template, TemplateChannel, TemplatePurpose},
+        files,
         partials::freeze,
     },
 };
@@ -91,7 +92,9 @@ pub async fn test_send_template(
     let parts = from_compiled(&compiled, &variables, context, locale.as_deref());
     let mut parts = parts.map_err(|why| write::unwritten(&why))?;
     parts.subject.insert_str(0, MARK);
+    let files = files::load(&app, &template).await.map_err(raw_problem)?;
     let mut begun = send::beginning(&plan, &wanted, parts, caller.user_id(), now);
+    begun.files = files;
     begun.about.template_id = Some(template.id);
     begun.about.customer_id = None;
     let filed = outbound::prepare(&app, now, &plan.account, begun.letter(), "/variables").await?;

@@ -10,6 +10,7 @@ pub mod erase;
 pub mod export;
 pub mod import;
 pub mod link;
+pub mod soft;
 
 use std::collections::HashMap;
 

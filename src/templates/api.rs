@@ -13,6 +13,7 @@ use utoipa_actix_web::service_config::ServiceConfig;
 use super::{
     bodies::{Template, TemplateCreate, TemplateList},
     entity::{ActiveModel, Column, Entity, Model, TemplateChannel, TemplatePurpose, TemplateState},
+    files,
     partials::{self, freeze, uses},
     preview::preview_template,
     publish::{archive_template, publish_template},
@@ -41,7 +42,8 @@ pub fn mount(config: &mut ServiceConfig<'_>) {
         .service(publish_template)
         .service(archive_template)
         .service(preview_template)
-        .configure(partials::api::mount);
+        .configure(partials::api::mount)
+        .configure(files::api::mount);
 }
 
 /// How templates may be ordered.
@@ -157,6 +159,7 @@ pub async fn create_template(
     let row = ActiveModel {
         id: Set(TemplateId::new(now)),
         partials: Set(json!({})),
+        attachments: Set(json!([])),
         revision: Set(0),
         state: Set(TemplateState::Draft),
         version: Set(1),
@@ -235,7 +238,9 @@ pub async fn delete_template(
     }
     // Guarded: it may be published at this very moment.
     let row = change(&tx, now, &row, ActiveModel::default(), "template.deleted").await?;
+    let objects = files::objects(&*tx, row.id).await?;
     row.delete(&*tx).await?;
     tx.commit().await?;
+    app.raw.drop_objects(objects).await;
     Ok(HttpResponse::NoContent().finish())
 }

@@ -9,6 +9,7 @@ use super::{
     check,
     entity::{ActiveModel, Model, TemplateCategory, TemplateChannel, TemplatePurpose, TemplateState},
     fields::{self, TemplateField},
+    files::{self, TemplateAttachment},
     partials::freeze,
     variants::{self, TemplateVariant},
 };
@@ -33,6 +34,8 @@ pub enum TemplateAction {
     Archive,
     /// See what it makes of given values.
     Preview,
+    /// Add or take away a file that goes out with it.
+    Attach,
     /// Send it once to somebody who looks at it.
     TestSend,
 }
@@ -68,8 +71,10 @@ pub struct Template {
     /// What it is given for each send, by name.
     pub fields: Vec<TemplateField>,
     /// The partials that it includes, by name; those of a published template are frozen, too.
-    #[schema(examples(json!(["imprint"])))]
+    #[schema(examples("imprint"))]
     pub partials: Vec<String>,
+    /// The files that go out with it.
+    pub attachments: Vec<TemplateAttachment>,
     /// How often it was published: only changes of its partials make it more than 1.
     #[schema(minimum = 0, examples(1))]
     pub revision: i64,
@@ -246,6 +251,7 @@ impl Template {
     pub(super) fn new(row: Model, caller: &Caller) -> Self {
         let allowed_actions = allowed_actions(&row, caller);
         let (fields, variants) = (fields::of(&row), variants::of(&row));
+        let attachments = files::of(&row);
         let partials = match row.state {
             TemplateState::Draft => freeze::named_by(&row).into_iter().collect(),
             _ => freeze::of(&row).into_keys().collect(),
@@ -263,6 +269,7 @@ impl Template {
             variants,
             fields,
             partials,
+            attachments,
             revision: row.revision,
             state: row.state,
             allowed_actions,
@@ -273,7 +280,7 @@ impl Template {
 }
 
 fn allowed_actions(row: &Model, caller: &Caller) -> Vec<TemplateAction> {
-    use TemplateAction::{Archive, Delete, Preview, Publish, TestSend, Update};
+    use TemplateAction::{Archive, Attach, Delete, Preview, Publish, TestSend, Update};
     let state = row.state;
     let is_mail = row.channel == TemplateChannel::Email && row.purpose == TemplatePurpose::General;
     let actions = [
@@ -282,6 +289,7 @@ fn allowed_actions(row: &Model, caller: &Caller) -> Vec<TemplateAction> {
         (Publish, state != TemplateState::Archived, "publish_template"),
         (Archive, state == TemplateState::Published, "archive_template"),
         (Preview, true, "preview_template"),
+        (Attach, is_mail && state == TemplateState::Draft, "create_template_attachment"),
         (TestSend, is_mail, "test_send_template"),
     ];
     let may = |operation: &str| Access::of(operation).is_some_and(|access| access.allows(caller));

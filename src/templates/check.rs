@@ -7,6 +7,7 @@ use super::compiled::Compiled;
 use super::context::{ROOTS, is_known};
 use super::entity::{Model, TemplateCategory, TemplateChannel, TemplatePurpose};
 use super::fields::{self, Fields, TemplateField};
+use super::files::{self, TemplateAttachment};
 use super::included::reached;
 use super::partials::freeze::{self, Frozen};
 use super::render::{
@@ -58,9 +59,7 @@ fn wrong_for_channel(channel: TemplateChannel, content: &Content<'_>) -> Vec<Fie
         (TemplateChannel::Sms, Part::Subject) if !source.is_empty() => {
             Some(error(content, part, "not_for_sms", "a text has no subject"))
         }
-        (TemplateChannel::Sms, Part::Html) => {
-            Some(error(content, part, "not_for_sms", "a text has no HTML"))
-        }
+        (TemplateChannel::Sms, Part::Html) => Some(error(content, part, "not_for_sms", "a text has no HTML")),
         _ => None,
     };
     content.parts().filter_map(|(part, source)| wrong(part, source)).collect()
@@ -148,13 +147,14 @@ pub(super) fn publishable(template: &Model) -> Vec<FieldError> {
     if !found.is_empty() {
         return found;
     }
-    let fields = fields::of(template);
+    let (fields, files) = (fields::of(template), files::of(template));
     let mut found: Vec<FieldError> = Vec::new();
     for content in &contents {
         for (part, source) in content.parts() {
             found.extend(
                 wrong_in_part(template, &fields, &partials, part, source)
                     .into_iter()
+                    .chain(unknown_images(&files, &partials, part, source))
                     .map(|(code, detail)| error(content, part, code, detail)),
             );
         }
@@ -202,6 +202,24 @@ fn wrong_in_part(
         found.push(("missing_unsubscribe", detail.to_owned()));
     }
     found
+}
+
+/// The pictures that HTML shows from the mail itself and that do not go out with it.
+fn unknown_images(
+    files: &[TemplateAttachment],
+    partials: &Frozen,
+    part: Part,
+    source: &str,
+) -> Vec<(&'static str, String)> {
+    if part != Part::Html {
+        return Vec::new();
+    }
+    let shown = sources(part, source, partials).flat_map(|(_, source)| files::shown(source));
+    let known = |id: &str| files.iter().any(|file| file.content_id.as_deref() == Some(id));
+    let unknown = shown.filter(|id| !known(id));
+    unknown
+        .map(|id| ("unknown_image", format!("there is no attachment with the content_id `{id}`")))
+        .collect()
 }
 
 /// What is said of each path that the template is not given.

@@ -135,6 +135,8 @@ pub struct Model {
     pub fields: Json,
     /// What it includes, by name, as it was when it was published: see [`super::partials::freeze::Frozen`].
     pub partials: Json,
+    /// The files that go out with it: see [`super::files::TemplateAttachment`].
+    pub attachments: Json,
     /// How often it was published.
     pub revision: i64,
     /// Where it stands.

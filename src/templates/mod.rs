@@ -1,7 +1,7 @@
 //! Templates: the texts of receipts, sends and broadcasts, in the language that scripts use.
 //!
 //! [`compiled`] makes mail of a template in the language of who gets it, [`fields`] fills in its own values, [`context`]
-//! says what it may read, [`partials`] is what several of them include, [`check`] finds what
+//! says what it may read, [`partials`] is what several of them include, [`files`] go out with them, [`check`] finds what
 //! would go wrong before it is published.
 
 pub mod api;
@@ -11,11 +11,12 @@ pub mod compiled;
 pub mod context;
 pub mod entity;
 pub mod fields;
+pub mod files;
+mod included;
 pub mod locale;
 pub mod partials;
 mod preview;
 mod publish;
-mod included;
 pub mod render;
 pub mod variants;
 mod words;

@@ -48,9 +48,8 @@ pub async fn preview_template(
     }
     let mut whole = given.into_map();
     whole.extend(body.0.variables.clone());
-    let unreadable = |failed: super::render::RenderError| {
-        Problem::invalid("/variables", failed.code, failed.to_string())
-    };
+    let unreadable =
+        |failed: super::render::RenderError| Problem::invalid("/variables", failed.code, failed.to_string());
     let compiled = Compiled::lenient(&row).map_err(unreadable)?;
     let (values, faults) = compiled.fields.fill(&body.0.variables, &whole);
     let (absent, wrong): (Vec<_>, Vec<_>) =

@@ -204,7 +204,8 @@ pub(super) fn reads(part: Part, source: &str) -> Result<Vec<String>, String> {
 /// What is wrong, and where: in a partial, when it is one that fails.
 fn in_words(error: &Error) -> String {
     let mut error = error;
-    while let Some(inner) = std::error::Error::source(error).and_then(|source| source.downcast_ref::<Error>()) {
+    while let Some(inner) = std::error::Error::source(error).and_then(|source| source.downcast_ref::<Error>())
+    {
         error = inner;
     }
     let what = match error.detail() {

@@ -19,6 +19,7 @@ fn template(subject: &str, text: &str, html: Option<&str>) -> Model {
         variants: json!([]),
         fields: json!([]),
         partials: json!({}),
+        attachments: json!([]),
         revision: 0,
         state: TemplateState::Draft,
         version: 1,
@@ -124,9 +125,14 @@ fn what_fails_in_a_partial_is_said_with_its_name_and_line() {
 #[test]
 fn partials_share_one_fuel_and_do_not_go_round_for_ever() {
     let round = json!({ "a": { "text": "{% include 'a' %}", "html": null } });
-    assert_eq!(render(&including("{% include 'a' %}", "", round), &json!({})).unwrap_err().code, "render_failed");
+    assert_eq!(
+        render(&including("{% include 'a' %}", "", round), &json!({})).unwrap_err().code,
+        "render_failed"
+    );
     let items = "[1,2,3,4,5,6,7,8,9,10]";
-    let nested = |inner: &str| format!("{}{inner}{}", format!("{{% for i in {items} %}}").repeat(4), "{% endfor %}".repeat(4));
+    let nested = |inner: &str| {
+        format!("{}{inner}{}", format!("{{% for i in {items} %}}").repeat(4), "{% endfor %}".repeat(4))
+    };
     let many = json!({ "a": { "text": nested("x"), "html": null } });
     let failed = render(&including(&nested("{% include 'a' %}"), "", many), &json!({})).unwrap_err();
     assert!(failed.detail.contains("fuel"), "{}", failed.detail);
@@ -135,7 +141,8 @@ fn partials_share_one_fuel_and_do_not_go_round_for_ever() {
 #[test]
 fn the_language_that_serves_best_is_rendered() {
     let variants = json!([{ "locale": "de", "subject": "Hallo", "text": "Guten Tag", "html": null }, { "locale": "de-CH", "subject": "Salü", "text": "Grüezi", "html": "<b>Grüezi</b>" }]);
-    let compiled = Compiled::new(&Model { variants, ..template("Hi", "Hello", Some("<b>Hello</b>")) }).unwrap();
+    let compiled =
+        Compiled::new(&Model { variants, ..template("Hi", "Hello", Some("<b>Hello</b>")) }).unwrap();
     let spoken = |locale: Option<&str>| {
         let Rendered { subject, html, variant, .. } = compiled.render(locale, json!({})).unwrap();
         (subject, html, variant)

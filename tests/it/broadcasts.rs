@@ -545,7 +545,7 @@ on_both! {
     }
 }
 
-fn bounce(address: &str, status: &str, message_id: &str) -> String {
+pub fn bounce(address: &str, status: &str, message_id: &str) -> String {
     format!(
         "From: MAILER-DAEMON@mx.example.org\r\nTo: offers@example.com\r\nSubject: Undelivered Mail Returned to Sender\r\n\
          Auto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\n\

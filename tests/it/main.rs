@@ -16,6 +16,7 @@ mod accounts;
 mod answers;
 mod architecture;
 mod bounce_corpus;
+mod bounces;
 mod broadcast_crash;
 mod broadcasts;
 mod calendars;

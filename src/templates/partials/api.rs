@@ -139,10 +139,7 @@ pub async fn create_template_partial(
 #[utoipa::path(tag = "templates", params(("id" = PartialId, Path)),
     responses((status = 200, description = "The partial.", body = TemplatePartial, headers(("ETag" = String)))))]
 #[get("/template-partials/{id}")]
-pub async fn get_template_partial(
-    app: web::Data<App>,
-    id: Path<PartialId>,
-) -> Result<HttpResponse, Problem> {
+pub async fn get_template_partial(app: web::Data<App>, id: Path<PartialId>) -> Result<HttpResponse, Problem> {
     let row = find(app.db.read(), *id).await?;
     let version = row.version;
     Ok(Answer::ok(&show(app.db.read(), row).await?)?.versioned(version).into_response())

@@ -91,11 +91,7 @@ pub async fn filled(db: &impl ConnectionTrait, template: Model) -> Result<Model,
 ///
 /// # Errors
 /// Whatever the database says.
-pub async fn at_revision(
-    db: &impl ConnectionTrait,
-    template: Model,
-    wanted: i64,
-) -> Result<Model, DbErr> {
+pub async fn at_revision(db: &impl ConnectionTrait, template: Model, wanted: i64) -> Result<Model, DbErr> {
     if wanted == template.revision {
         return Ok(template);
     }
