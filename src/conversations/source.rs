@@ -74,7 +74,7 @@ pub async fn get_message_raw(
 ///
 /// The media type is the one that the sender claims.
 #[utoipa::path(tag = "messages",
-    params(("id" = MessageId, Path), ("number" = u32, Path, description = "Its number within the message, from 1."), AttachmentView),
+    params(("id" = MessageId, Path), ("number" = u32, Path, description = "Its number within the message, from 1.", example = 1), AttachmentView),
     responses((status = 200, description = "The file.", body = FileContent, content_type = "*/*")))]
 #[get("/messages/{id}/attachments/{number}")]
 pub async fn get_message_attachment(

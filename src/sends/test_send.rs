@@ -32,7 +32,7 @@ const MARK: &str = "[Test] ";
 /// Who looks at a template, and what it is filled with.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({ "to": { "address": "editor@example.org" }, "variables": { "balance": 12.5 } }))]
+#[schema(example = json!({ "to": { "name": "Eve Editor", "address": "editor@example.org" }, "variables": { "balance": 12.5 } }))]
 pub struct TemplateTestSend {
     /// Who gets it.
     pub to: Recipient,

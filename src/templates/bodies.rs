@@ -99,8 +99,10 @@ pub struct Template {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({
-    "name": "Receipt", "purpose": "receipt", "subject": "We have your message: {{ message.subject }}",
-    "text": "Dear {{ message.from.name | default('customer') }},\n\nthank you for writing to {{ account.display_name }}."
+    "name": "Balance", "subject": "Your balance, {{ to.name }}",
+    "variants": [{ "locale": "de", "subject": "Ihr Kontostand, {{ to.name }}", "text": "Sie schulden uns {{ balance }}." }],
+    "fields": [{ "name": "balance", "type": "number", "source": "customer.data.balance", "default": 0 }],
+    "text": "Dear {{ to.name }},\n\nyou owe us {{ balance }}."
 }))]
 pub struct TemplateCreate {
     /// Its unique name.
@@ -165,7 +167,7 @@ pub struct TemplateList {
 /// The values to see a template with.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({ "variables": { "message": { "subject": "Where is my order?" } } }))]
+#[schema(example = json!({ "variables": { "balance": 12.5 }, "locale": "de-AT" }))]
 pub struct TemplatePreviewRequest {
     /// What the template reads, by name: its fields, and whatever else it would be given.
     #[serde(default)]
