@@ -63,6 +63,8 @@ sections! {
         mail: Mail,
         /// Bounds.
         limits: Limits,
+        /// Mail that comes back.
+        bounces: Bounces,
         /// Logs.
         log: Log,
         /// The sandbox.
@@ -167,6 +169,15 @@ sections! {
         /// Automatic answers of all accounts to one address in a day.
         auto_answers_per_address_day: u64,
     }
+    /// Mail that comes back.
+    Bounces {
+        /// Soft bounces that suppress an address; 0 for never.
+        soft_max: u64,
+        /// Within what time, in seconds.
+        soft_window_s: i64,
+        /// For how long, in seconds.
+        soft_suppressed_s: i64,
+    }
     /// Logs.
     Log {
         /// Filter.
@@ -267,6 +278,8 @@ impl Config {
                 "is shorter than an access token's",
             ),
             (self.database.max_connections > 0, "database.max_connections", "must be at least 1"),
+            (self.bounces.soft_window_s > 0, "bounces.soft_window_s", "must be at least 1"),
+            (self.bounces.soft_suppressed_s > 0, "bounces.soft_suppressed_s", "must be at least 1"),
             (self.mail.max_message_bytes >= 65_536, "mail.max_message_bytes", "must be at least 65536"),
             (known_database(&self.database.url), "database.url", "must begin with postgres:// or sqlite://"),
         ];

@@ -33,7 +33,7 @@ pub async fn remove_old_rows(app: App) -> anyhow::Result<Step> {
     Ok(if removed > 0 { Step::Worked(removed) } else { Step::Idle })
 }
 
-fn old_rows(app: &App) -> [Old; 6] {
+fn old_rows(app: &App) -> [Old; 7] {
     let now = app.clock.now();
     let old = |table, key, column, kept_s: i64| Old { table, key, column, until: now.plus_s(-kept_s) };
     [
@@ -43,6 +43,7 @@ fn old_rows(app: &App) -> [Old; 6] {
         old("signing_keys", "kid", "published_until", 0),
         old("login_failures", "subject", "window_start", app.config.auth.failed_login_window_s),
         old("idempotency_keys", "caller, key", "created_at", idempotency::KEPT_S),
+        old("soft_bounces", "message_id", "at", app.config.bounces.soft_window_s),
         old("uploads", "id", "created_at", UPLOAD_KEPT_S),
     ]
 }

@@ -97,6 +97,10 @@ ids! {
     CalendarId,
     /// A template.
     TemplateId,
+    /// What several templates include.
+    PartialId,
+    /// A file that goes out with a template.
+    TemplateAttachmentId,
     /// An address that we may not send to.
     SuppressionId,
     /// What came of an attempt.

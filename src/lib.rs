@@ -108,7 +108,7 @@ pub const FEATURE_EDGES: &[(&str, &[&str])] = &[
     ("scripts", &["accounts", "agents", "campaigns", "classes", "conversations", "queues", "templates"]),
     ("sends", &["accounts", "campaigns", "conversations", "customers", "suppressions", "templates"]),
     ("suppressions", &["accounts", "campaigns", "conversations"]),
-    ("templates", &["accounts", "campaigns", "customers", "scripts"]),
+    ("templates", &["accounts", "campaigns", "conversations", "customers", "scripts"]),
     ("unsubscribes", &["broadcasts", "conversations", "suppressions"]),
     ("work", &["accounts", "agents", "classes", "conversations", "queues", "receipts", "scripts"]),
 ];

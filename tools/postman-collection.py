@@ -360,6 +360,45 @@ def templates():
             "account_id": "{{account_id}}"}, test=[("marked", "body.subject === '[Test] Your balance'")]),
         request("archive_template", path=one, test=state_is("archived")),
         delete("template", "template_id"),
+        *parts(),
+    ]
+
+
+def parts():
+    """Languages, partials and files of a template."""
+    letter, footer = {"id": "{{letter_template_id}}"}, {"id": "{{partial_id}}"}
+    logo = {**letter, "attachment_id": "{{attachment_id}}"}
+    return [
+        *crud("template_partial", "template_partials", {
+            "name": "imprint-{{run}}", "text": "{{ account.display_name }}, 12 Harbour Street",
+            "html": "<p>{{ account.display_name }}, 12 Harbour Street</p>"}, {"description": "Who we are"}, "partial_id"),
+        request("create_template", "In two languages, with a partial", save={"letter_template_id": "body.id"}, body={
+            "name": "Letter {{run}}", "subject": "Hello {{ customer.name }}", "text": "Hello. {% include 'imprint-{{run}}' %}",
+            "html": "<img src=\"cid:logo\">{% include 'imprint-{{run}}' %}",
+            "variants": [{"locale": "de", "subject": "Guten Tag {{ customer.name }}", "text": "Guten Tag."}]}),
+        request("create_upload", "A picture for it", query={"filename": "logo.png"}, body="not really a picture",
+                save={"picture_id": "body.id"}),
+        request("create_template_attachment", path=letter, body={"upload_id": "{{picture_id}}", "content_id": "logo"},
+                save={"attachment_id": "body.id"}),
+        request("get_template_attachment", path=logo),
+        request("preview_template", "Austrians read German", path=letter, body={
+            "locale": "de-AT", "variables": {"customer": {"name": "Kim"}}}, test=[("German", "body.variant === 'de'")]),
+        request("publish_template", "Publish it", path=letter, test=state_is("published")),
+        request("update_template_partial", "We move", path=footer, body={"text": "14 Harbour Street"},
+                test=[("it is frozen", "body.used_by[0].outdated === true")]),
+        request("publish_template", "Take that over", path=letter, test=[("again", "body.revision === 2")]),
+        request("delete_template_partial", "What is included is not taken away", path=footer, status=409,
+                test=[("in use", "body.code === 'in_use'")]),
+        request("create_template_partial", "One that is not needed", body={"name": "spare-{{run}}", "text": "x"},
+                save={"spare_partial_id": "body.id"}),
+        delete("template_partial", "spare_partial_id"),
+        request("create_template", "A draft that loses its file", save={"draft_template_id": "body.id"}, body={
+            "name": "Draft {{run}}", "subject": "x", "text": "x"}),
+        request("create_upload", "Its file", query={"filename": "terms.txt"}, body="Our terms.", save={"terms_id": "body.id"}),
+        request("create_template_attachment", "Attach it", path={"id": "{{draft_template_id}}"},
+                body={"upload_id": "{{terms_id}}"}, save={"terms_attachment_id": "body.id"}),
+        request("delete_template_attachment", path={
+            "id": "{{draft_template_id}}", "attachment_id": "{{terms_attachment_id}}"}),
     ]
 
 
@@ -584,6 +623,8 @@ def broadcasts():
         request("publish_template", "Publish it", path={"id": "{{advert_id}}"}, test=state_is("published")),
         *crud("broadcast", "broadcasts", body, {"description": "To everybody"}, "broadcast_id"),
         request("preflight_broadcast", path=one, test=[("one would get it", "body.recipients === 1")]),
+        request("test_send_broadcast", path=one, body={"to": [{"address": "editor@centre.test"}]},
+                test=[("marked", "body.subject === '[Test] An offer for Robin'")]),
         request("start_broadcast", path=one, test=state_is("preparing")),
         request("get_broadcast", "Wait until it is over", path=one, until="body.state === 'completed'",
                 test=[("sent", "body.counts.sent === 1")]),

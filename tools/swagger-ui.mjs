@@ -1,4 +1,5 @@
-// Walks Swagger UI as an administrator would: Authorize, create an account, push a mail, see it in the queue.
+// Walks Swagger UI as an administrator would: Authorize, run what goes out with the examples as they stand, create an
+// account, push a mail, see it in the queue.
 // Needs POSTROOM_URL, POSTROOM_ADMIN_USER and POSTROOM_ADMIN_PASSWORD (tools/with-sandbox.sh sets them) and Chromium.
 import { randomUUID } from 'node:crypto';
 import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
@@ -14,6 +15,25 @@ const OPERATIONS = {
   pushMessage: 'push_message',
   listQueues: 'list_queues',
   listQueueItems: 'list_queue_items',
+};
+// These tags' operations are executed without a change to what the page shows, in an order in which the sandbox's samples
+// (src/sandbox/samples.rs) allow them; of a tag, what is not named below comes first.
+const EXAMPLES_OF = ['templates', 'outcomes', 'lists', 'broadcasts', 'campaigns', 'messages', 'suppressions', 'customers'];
+const IN_THIS_ORDER = [
+  'update_template', 'preview_template', 'create_template_attachment', 'test_send_template', 'delete_template_attachment', 'publish_template',
+  'archive_template',
+  'update_campaign', 'start_campaign', 'suspend_campaign', 'resume_campaign', 'replace_list_message_rules',
+  'delete_list_message_rules', 'create_attempt', 'create_attempt_by_ref', 'redial_customer', 'set_customer_callback',
+  'clear_customer_callback', 'terminate_customer', 'put_import_rows', 'cancel_import', 'update_broadcast',
+  'preflight_broadcast', 'test_send_broadcast', 'start_broadcast', 'cancel_broadcast', 'cancel_message', 'stop_campaign',
+  'erase_customer', 'delete_template_partial', 'delete_suppression', 'delete_template',
+];
+// These need a state that no sample has, and say so.
+const NOT_AS_THEY_STAND = {
+  retry_message: 'nothing failed',
+  pause_broadcast: 'it does not run', resume_broadcast: 'it is not paused', retry_failed_broadcast: 'nobody failed',
+  delete_broadcast: 'it was begun', delete_campaign: 'it has a list', delete_list: 'it has a customer',
+  delete_customer: 'they were tried', delete_outcome: 'an attempt has it',
 };
 const STATUS_OF_CREATED = [200, 201, 202];
 const newAccount = (name, queue) => ({
@@ -108,6 +128,61 @@ async function walk(page) {
   return items.block;
 }
 
+// The document with the operations of one tag and what they refer to: Swagger UI takes seconds to resolve each operation of
+// the whole one.
+function part(document, tag) {
+  const paths = {};
+  for (const [path, operations] of Object.entries(document.paths)) {
+    const chosen = Object.entries(operations).filter(([, operation]) => operation.tags[0] === tag);
+    if (chosen.length) paths[path] = Object.fromEntries(chosen);
+  }
+  const kept = { ...document, paths, components: { securitySchemes: document.components.securitySchemes } };
+  for (let ahead = [JSON.stringify(paths)]; ahead.length;) {
+    for (const [, kind, name] of ahead.pop().matchAll(/"#\/components\/(\w+)\/([^"]+)"/g)) {
+      kept.components[kind] ??= {};
+      if (kept.components[kind][name]) continue;
+      kept.components[kind][name] = document.components[kind][name];
+      ahead.push(JSON.stringify(document.components[kind][name]));
+    }
+  }
+  return kept;
+}
+
+// Executes what the page shows, one tag after the other; gives the operations that were not answered with 2xx.
+async function runExamples(page, url, login) {
+  const document = await (await fetch(`${url}/v1/openapi.json`)).json();
+  const operations = Object.values(document.paths).flatMap(Object.values)
+    .filter((operation) => EXAMPLES_OF.includes(operation.tags[0]));
+  const ids = operations.map((operation) => operation.operationId);
+  const unknown = [...IN_THIS_ORDER, ...Object.keys(NOT_AS_THEY_STAND)].filter((id) => !ids.includes(id));
+  check(unknown.length === 0, `the document has no ${unknown.join(', ')}`);
+  const rank = (id) => IN_THIS_ORDER.indexOf(id);
+  const refused = [];
+  let ran = 0;
+  for (const tag of EXAMPLES_OF) {
+    await page.route('**/v1/openapi.json', (route) => route.fulfill({ json: part(document, tag) }));
+    await open(page, url, login);
+    const mine = operations.filter((operation) => operation.tags[0] === tag).map((operation) => operation.operationId)
+      .filter((id) => !(id in NOT_AS_THEY_STAND)).sort((a, b) => rank(a) - rank(b));
+    for (const id of mine) {
+      const { status, text, block } = await execute(page, id);
+      if (status >= 200 && status <= 299) ran += 1;
+      else refused.push(`${id} → ${status}: ${text.slice(0, 300)}`);
+      await block.locator('.opblock-summary-control').click();
+    }
+    await page.unroute('**/v1/openapi.json');
+  }
+  console.log(`swagger-ui: the examples of ${ran} of ${ids.length} operations run as they stand; not run: `
+    + Object.entries(NOT_AS_THEY_STAND).map(([id, why]) => `${id} (${why})`).join(', '));
+  return refused;
+}
+
+async function open(page, url, { user, password }) {
+  await page.goto(`${url}/swagger-ui/`);
+  await page.locator('.opblock').first().waitFor();
+  await authorize(page, user, password);
+}
+
 async function main() {
   const [url, user, password] = ['URL', 'ADMIN_USER', 'ADMIN_PASSWORD'].map((part) => required(`POSTROOM_${part}`));
   const executablePath = EXECUTABLES.find((path) => path && existsSync(path));
@@ -126,9 +201,9 @@ async function main() {
       const target = new URL(request.url());
       if (target.protocol.startsWith('http') && target.origin !== new URL(url).origin) complaints.push(`request to elsewhere: ${request.url()}`);
     });
-    await page.goto(`${url}/swagger-ui/`);
-    await page.locator('.opblock').first().waitFor();
-    await authorize(page, user, password);
+    const refused = await runExamples(page, url, { user, password });
+    check(refused.length === 0, `examples that do not run as they stand:\n${refused.join('\n')}`);
+    await open(page, url, { user, password });
     const block = await walk(page);
     await block.locator('.live-responses-table').scrollIntoViewIfNeeded();
     mkdirSync(dirname(screenshot), { recursive: true });

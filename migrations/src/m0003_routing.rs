@@ -2,7 +2,7 @@
 //!
 //! `routing_stamp` has one row: a value that every change of scripts, calendars and variables makes anew.
 
-crate::sql::migration!(UP, drops ["templates", "routing_stamp", "variables", "script_versions", "scripts", "calendars", "queue_groups", "queues", "agent_skills", "agents", "group_members", "agent_groups", "skills", "classes"]);
+crate::sql::migration!(UP, drops ["template_files", "template_revisions", "template_includes", "partial_includes", "template_partials", "templates", "routing_stamp", "variables", "script_versions", "scripts", "calendars", "queue_groups", "queues", "agent_skills", "agents", "group_members", "agent_groups", "skills", "classes"]);
 
 const UP: &str = "
 CREATE TABLE classes (
@@ -145,10 +145,51 @@ CREATE TABLE templates (
     subject TEXT NOT NULL,
     text TEXT NOT NULL,
     html TEXT,
+    variants {json} NOT NULL,
     fields {json} NOT NULL,
+    partials {json} NOT NULL,
+    attachments {json} NOT NULL,
+    revision BIGINT NOT NULL,
     state TEXT NOT NULL,
     version BIGINT NOT NULL,
     created_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL
 );
+CREATE TABLE template_partials (
+    id {uuid} PRIMARY KEY,
+    name TEXT NOT NULL CONSTRAINT uq_template_partials__name UNIQUE,
+    description TEXT NOT NULL,
+    text TEXT NOT NULL,
+    html TEXT,
+    version BIGINT NOT NULL,
+    created_at BIGINT NOT NULL,
+    updated_at BIGINT NOT NULL
+);
+CREATE TABLE template_includes (
+    template_id {uuid} NOT NULL REFERENCES templates (id) ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    PRIMARY KEY (template_id, name)
+);
+CREATE INDEX ix_template_includes__name ON template_includes (name);
+CREATE TABLE partial_includes (
+    partial_id {uuid} NOT NULL REFERENCES template_partials (id) ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    PRIMARY KEY (partial_id, name)
+);
+CREATE INDEX ix_partial_includes__name ON partial_includes (name);
+CREATE TABLE template_revisions (
+    template_id {uuid} NOT NULL REFERENCES templates (id) ON DELETE CASCADE,
+    revision BIGINT NOT NULL,
+    partials {json} NOT NULL,
+    published_at BIGINT NOT NULL,
+    PRIMARY KEY (template_id, revision)
+);
+CREATE TABLE template_files (
+    id {uuid} PRIMARY KEY,
+    template_id {uuid} NOT NULL REFERENCES templates (id) ON DELETE CASCADE,
+    sha256 {bytes} NOT NULL,
+    data {bytes},
+    object_key TEXT
+);
+CREATE INDEX ix_template_files__template ON template_files (template_id);
 ";

@@ -13,6 +13,8 @@ CREATE TABLE broadcasts (
     campaign_id {uuid} REFERENCES campaigns (id),
     list_id {uuid} REFERENCES customer_lists (id),
     template_id {uuid} NOT NULL REFERENCES templates (id),
+    template_revision BIGINT NOT NULL DEFAULT 0,
+    attachments_bytes BIGINT NOT NULL DEFAULT 0,
     account_id {uuid} NOT NULL REFERENCES accounts (id),
     statuses {json} NOT NULL,
     expression TEXT,

@@ -123,6 +123,16 @@ pub struct Inbound {
     #[serde(default)]
     #[schema(default = false)]
     pub allow_plaintext: bool,
+    /// Send with an address of our own for each mail (`support+prb.…@example.com`) as envelope sender, so that a bounce is
+    /// known even when it returns nothing of the mail (VERP). The mailbox must take such plus-addresses, and what is before
+    /// the `@` must not be longer than 20 characters.
+    #[serde(default)]
+    #[schema(default = false)]
+    pub tagged_bounces: bool,
+    /// Ask for answers at a plus-address that names the conversation; the mailbox must take those.
+    #[serde(default)]
+    #[schema(default = false)]
+    pub tagged_reply_to: bool,
 }
 
 const fn imaps() -> u16 {
@@ -149,6 +159,8 @@ impl Default for Inbound {
             poll_interval_s: poll_interval_s(),
             after_fetch: AfterFetch::default(),
             allow_plaintext: false,
+            tagged_bounces: false,
+            tagged_reply_to: false,
         }
     }
 }

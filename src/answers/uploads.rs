@@ -116,7 +116,7 @@ fn show((id, filename, content_type, size_bytes, created_at): Row) -> Upload {
     Upload { id, filename, content_type, size_bytes, created_at, expires_at: created_at.plus_s(KEPT_S) }
 }
 
-/// Upload a file, to be attached to an answer.
+/// Upload a file, to be attached to an answer or to a template.
 ///
 /// The body is the file itself. Only its owner sees it, and it is gone after 24 hours.
 #[utoipa::path(tag = "work items", params(UploadQuery),

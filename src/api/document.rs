@@ -134,6 +134,7 @@ pub(super) fn whole() -> anyhow::Result<Value> {
         }
     }
     let_bodies_be_left_out(&mut document);
+    add_path_examples(&mut document);
     Ok(document)
 }
 
@@ -232,6 +233,26 @@ fn let_bodies_be_left_out(document: &mut Value) {
         let schema = body["content"]["application/json"]["schema"]["$ref"].as_str();
         if schema.is_some_and(|schema| optional.contains(schema)) {
             body["required"] = false.into();
+        }
+    }
+}
+
+/// Shows in each path the id that the examples of bodies name.
+fn add_path_examples(document: &mut Value) {
+    let examples: Map<String, Value> = document["components"]["schemas"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter_map(|(name, schema)| Some((name.clone(), schema["examples"].get(0)?.clone())))
+        .collect();
+    let operations = document["paths"].as_object_mut().into_iter().flat_map(|paths| paths.values_mut());
+    let operations = operations.filter_map(Value::as_object_mut).flat_map(|path| path.values_mut());
+    let parameters = operations.filter_map(|operation| operation.get_mut("parameters")?.as_array_mut());
+    for parameter in parameters.flatten().filter_map(Value::as_object_mut) {
+        let schema = parameter.get("schema").and_then(|schema| schema["$ref"].as_str()).unwrap_or_default();
+        let example = examples.get(schema.trim_start_matches("#/components/schemas/")).cloned();
+        if let Some(example) = example.filter(|_| parameter.get("in").is_some_and(|place| place == "path")) {
+            parameter.entry("example").or_insert(example);
         }
     }
 }

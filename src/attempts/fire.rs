@@ -10,6 +10,7 @@ use serde_json::Map;
 
 use super::{
     api::{AttemptMessage, SkipReason, SkippedRule},
+    files::Files,
     status::{Ending, Happened},
 };
 use crate::{
@@ -67,6 +68,8 @@ pub(super) struct Case<'a> {
     pub list: &'a customer_list::Model,
     pub campaign: &'a campaign::Model,
     pub author_id: Option<UserId>,
+    /// The files of the templates that the rules name.
+    pub files: &'a Files,
 }
 
 /// What the rules need, read once.
@@ -158,6 +161,10 @@ impl Case<'_> {
         let (tx, customer) = (self.tx, self.customer);
         let ids = rules.iter().map(|rule| rule.template_id);
         let templates = template::Entity::find().filter(among(template::Column::Id, ids)).all(tx).await?;
+        // The rules were changed since the files were read: who reports tries again.
+        if !templates.iter().all(|template| self.files.has(template)) {
+            return Err(DbErr::RecordNotUpdated);
+        }
         let sent: Vec<RuleId> = rule_send::Entity::find()
             .select_only()
             .column(rule_send::Column::RuleId)
@@ -234,6 +241,7 @@ impl Case<'_> {
             place: read.place.filter(|_| rule.channel == Channel::Sms).unwrap_or(begins),
             to,
             parts,
+            files: self.files.of(template),
             author_id: self.author_id,
             about: About {
                 template_id: Some(template.id),

@@ -6,6 +6,7 @@
 //! in the database: nothing waits for the network or the object store.
 
 pub mod api;
+mod files;
 mod fire;
 mod report;
 mod status;

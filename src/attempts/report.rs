@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     api::{Attempt, AttemptAnswer, AttemptCreate, AttemptCustomer},
+    files::Files,
     fire::Case,
     status::{self, Ending, Happened},
 };
@@ -53,6 +54,7 @@ pub(super) async fn take(
     check(&report, now)?;
     // Read before the transaction, because it may have to be written first.
     let press = Press::new(app, instance_id(app).await?, now);
+    let files = Files::of_rules(app, &whose, report.campaign_id).await?;
     let work = match idempotency.start(&app.db, now).await? {
         Start::Replay(answer) => return Ok(answer),
         Start::Run(work) => work,
@@ -71,7 +73,7 @@ pub(super) async fn take(
         return Err(Problem::new(Code::Gone, "the customer was erased"));
     }
     let location = format!("/v1/customers/{}/attempts", before.id);
-    let taken = Taken { app, tx, now, press: &press, caller };
+    let taken = Taken { app, tx, now, press: &press, caller, files: &files };
     let answer = Box::pin(taken.follow(before, report, hash)).await?;
     work.commit(Answer::created(location, &answer)?).await
 }
@@ -83,6 +85,7 @@ struct Taken<'a> {
     now: Timestamp,
     press: &'a Press,
     caller: &'a Caller,
+    files: &'a Files,
 }
 
 impl Taken<'_> {
@@ -93,15 +96,15 @@ impl Taken<'_> {
         report: AttemptCreate,
         request_hash: String,
     ) -> Result<Value, Problem> {
-        let Self { app, tx, now, press, caller } = *self;
+        let Self { app, tx, now, press, caller, files } = *self;
         let (campaign, list, ending) = read(tx, &before, &report).await?;
         let attempted_at = report.attempted_at.unwrap_or(now);
         let mut customer = before.clone();
         let happened = status::apply(&mut customer, &ending, attempted_at, now);
         store_customer(tx, &before, &customer).await?;
         let author_id = caller.user_id();
-        let case =
-            Case { app, tx, now, press, customer: &customer, list: &list, campaign: &campaign, author_id };
+        let (customer_now, list, campaign) = (&customer, &list, &campaign);
+        let case = Case { app, tx, now, press, customer: customer_now, list, campaign, author_id, files };
         let (messages, skipped) = case.fire(&happened, &ending).await?;
         let row = attempt::Model {
             id: AttemptId::new(now),

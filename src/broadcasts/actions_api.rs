@@ -12,6 +12,7 @@ use super::{
     preflight::{self, BroadcastPreflight},
     rules::BroadcastAction,
     settings::{self, find},
+    test_send::test_send_broadcast,
 };
 use crate::{
     app::App,
@@ -26,6 +27,7 @@ use crate::{
 pub fn mount(config: &mut ServiceConfig<'_>) {
     config
         .service(preflight_broadcast)
+        .service(test_send_broadcast)
         .service(start_broadcast)
         .service(pause_broadcast)
         .service(resume_broadcast)
@@ -167,7 +169,7 @@ pub async fn retry_failed_broadcast(
 }
 
 /// What keeps it from being sent may have come up since it was begun.
-async fn refuse_obstacles(
+pub(super) async fn refuse_obstacles(
     app: &App,
     tx: &DatabaseTransaction,
     row: &broadcast::Model,
@@ -201,7 +203,7 @@ fn begun(now: Timestamp) -> Change {
     Change { due_at: Some(now), started_at: Some(now), ..Change::to(BroadcastState::Preparing) }
 }
 
-fn fits(row: &broadcast::Model, action: BroadcastAction) -> Result<(), Problem> {
+pub(super) fn fits(row: &broadcast::Model, action: BroadcastAction) -> Result<(), Problem> {
     if action.fits(row.state) {
         return Ok(());
     }

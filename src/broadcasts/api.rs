@@ -160,7 +160,7 @@ fn everybody() -> BroadcastFilter {
     "name": "Autumn offer",
     "target": { "list_id": "019aa1b2-0000-7000-8000-000000000001" },
     "template_id": "019aa1b2-0000-7000-8000-000000000002",
-    "account_id": "019aa1b2-0000-7000-8000-000000000003",
+    "account_id": "019aa1b2-0000-7000-8000-000000000001",
     "guard": { "max_fail_percent": 10 }
 }))]
 pub struct BroadcastCreate {

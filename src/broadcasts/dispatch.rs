@@ -13,6 +13,9 @@ use super::{
 };
 use crate::{app::App, clock::Timestamp, db::literally, id::BroadcastId};
 
+/// How many bytes of files may lie in the mails of one lot.
+const WRITTEN_AHEAD_BYTES: u32 = 16 * 1024 * 1024;
+
 /// Recipients of one broadcast that this process holds.
 #[derive(Clone, Debug)]
 pub struct Lot {
@@ -45,7 +48,7 @@ pub async fn claim(app: &App, tx: &DatabaseTransaction, now: Timestamp, room: u3
             continue;
         }
         let share = left.div_ceil(u32::try_from(running.len() - at).unwrap_or(1));
-        let free = pace::free(row, now, share);
+        let free = pace::free(row, now, share).min(most_at_once(row));
         if free == 0 {
             turns.wait(row.next_slot_at);
             continue;
@@ -60,6 +63,14 @@ pub async fn claim(app: &App, tx: &DatabaseTransaction, now: Timestamp, room: u3
         turns.lots.push(Lot { broadcast: Arc::new(row.clone()), rows });
     }
     Ok(turns)
+}
+
+/// How many mails with files may be written ahead of the connections, so that memory does not grow with the files.
+fn most_at_once(row: &broadcast::Model) -> u32 {
+    match u32::try_from(row.attachments_bytes).unwrap_or(u32::MAX) {
+        0 => u32::MAX,
+        bytes => (WRITTEN_AHEAD_BYTES / bytes).max(1),
+    }
 }
 
 impl Turns {

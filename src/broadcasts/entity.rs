@@ -149,6 +149,10 @@ pub mod broadcast {
         pub list_id: Option<ListId>,
         /// The template.
         pub template_id: TemplateId,
+        /// What the template included when it began; 0 before.
+        pub template_revision: i64,
+        /// How many bytes of files go out with each mail; 0 before it began.
+        pub attachments_bytes: i64,
         /// The account that it is sent from.
         pub account_id: AccountId,
         /// Customers of these statuses get it.

@@ -16,6 +16,7 @@ pub mod print;
 pub mod recipients_api;
 mod rules;
 mod settings;
+mod test_send;
 pub mod thread;
 pub mod turn;
 pub mod watch;

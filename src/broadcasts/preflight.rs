@@ -61,7 +61,7 @@ impl BroadcastSegments {
     fn count(mut self, printer: &Printer, page: &[customer::Model], like: MessageId) -> Self {
         for customer in page {
             let Some(number) = reach(Channel::Sms, customer).0 else { continue };
-            match printer.parts(like, number, customer) {
+            match printer.parts(customer, number, printer.unsubscribe_url(like)) {
                 Err(_) => self.failed += 1,
                 Ok(parts) => match segments(printer.account(), &parts.text) {
                     Err(_) => self.too_long += 1,

@@ -16,6 +16,8 @@ pub enum BroadcastAction {
     Delete,
     /// See who would get it.
     Preflight,
+    /// Send it to somebody who looks at it.
+    TestSend,
     /// Begin it, at once or at its time.
     Start,
     /// Send nothing for now.
@@ -28,10 +30,11 @@ pub enum BroadcastAction {
     RetryFailed,
 }
 
-const ACTIONS: [(BroadcastAction, &str); 8] = [
+const ACTIONS: [(BroadcastAction, &str); 9] = [
     (BroadcastAction::Update, "update_broadcast"),
     (BroadcastAction::Delete, "delete_broadcast"),
     (BroadcastAction::Preflight, "preflight_broadcast"),
+    (BroadcastAction::TestSend, "test_send_broadcast"),
     (BroadcastAction::Start, "start_broadcast"),
     (BroadcastAction::Pause, "pause_broadcast"),
     (BroadcastAction::Resume, "resume_broadcast"),
@@ -44,7 +47,7 @@ impl BroadcastAction {
     pub fn fits(self, state: BroadcastState) -> bool {
         match self {
             Self::Update | Self::Start | Self::Delete => state == Draft,
-            Self::Preflight => matches!(state, Draft | Scheduled),
+            Self::Preflight | Self::TestSend => matches!(state, Draft | Scheduled),
             Self::Pause => state == Running,
             Self::Resume => state == Paused,
             Self::Cancel => matches!(state, Scheduled | Preparing | Running | Paused),

@@ -14,7 +14,10 @@ use crate::{
     id::{AccountId, BroadcastId, CampaignId, MessageId},
     scripts::entity::calendar,
     suppressions::link::Links,
-    templates::entity::{self as template, TemplateCategory, TemplatePurpose, TemplateState},
+    templates::{
+        entity::{self as template, TemplateCategory, TemplatePurpose, TemplateState},
+        files,
+    },
 };
 
 /// What the settings refer to, found.
@@ -104,7 +107,8 @@ fn check_alone(wanted: &BroadcastCreate) -> Result<(), Problem> {
     if errors.is_empty() { Ok(()) } else { Err(Problem::validation(errors)) }
 }
 
-/// The broadcast with the category of its template as it is now: a template's may change until it is published.
+/// The broadcast with the category of its template as it is now, because a template's may change until it is published, and
+/// with what the template includes now, which it stays with.
 ///
 /// # Errors
 /// Whatever the database says.
@@ -113,13 +117,18 @@ pub(super) async fn with_category(
     row: broadcast::Model,
 ) -> Result<broadcast::Model, DbErr> {
     let template = template::Entity::find_by_id(row.template_id).one(tx).await?;
-    let marketing = template.is_some_and(|template| template.category == TemplateCategory::Marketing);
+    let marketing =
+        template.as_ref().is_some_and(|template| template.category == TemplateCategory::Marketing);
+    let template_revision = template.as_ref().map_or(0, |template| template.revision);
+    let attachments_bytes = template.as_ref().map_or(0, files::total_bytes);
     broadcast::Entity::update_many()
         .col_expr(broadcast::Column::Marketing, Expr::value(marketing))
+        .col_expr(broadcast::Column::AttachmentsBytes, Expr::value(attachments_bytes))
+        .col_expr(broadcast::Column::TemplateRevision, Expr::value(template_revision))
         .filter(broadcast::Column::Id.eq(row.id))
         .exec(tx)
         .await?;
-    Ok(broadcast::Model { marketing, ..row })
+    Ok(broadcast::Model { marketing, template_revision, attachments_bytes, ..row })
 }
 
 /// What keeps a broadcast from being begun now.

@@ -8,7 +8,7 @@ const ATTR_CHARS: &[u8] = b"!#$&+-.^_`|~";
 /// The value of a header that makes a browser save the content under `name`, or show it when `inline`.
 ///
 /// The plain `filename` is for clients without RFC 8187; it is ASCII.
-pub(super) fn content_disposition(inline: bool, name: &str) -> String {
+pub fn content_disposition(inline: bool, name: &str) -> String {
     let kind = if inline { "inline" } else { "attachment" };
     let name = harmless(name);
     let plain: String = name.chars().map(|c| if is_plain(c) { c } else { '_' }).collect();

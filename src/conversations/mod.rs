@@ -2,7 +2,7 @@
 
 pub mod api;
 pub mod begin;
-mod disposition;
+pub mod disposition;
 pub mod drafts;
 pub mod entity;
 pub mod messages;

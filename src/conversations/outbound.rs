@@ -108,7 +108,7 @@ impl Press {
         let envelope_from = match mail.auto_submitted {
             // A gateway knows us by our sender, and what answers it is no mail.
             Some(AutoSubmitted::AutoReplied) if account.channel == Channel::Email => String::new(),
-            _ => composed.sender.to_string(),
+            _ => self.envelope_sender(account, id),
         };
         let message = self.record(account, Letter { mail, ..letter }, &composed.raw);
         let recipients = composed.recipients.iter().map(ToString::to_string).collect();
@@ -128,7 +128,7 @@ impl Press {
         mail.message_id = self.signer.message_id(id.uuid(), conversation_id.uuid(), domain);
         mail.date = self.now.as_millis();
         mail.headers.push((LOOP_HEADER.to_owned(), self.instance.clone()));
-        if mail.reply_to.is_empty() && wants_tagged_answers(account) {
+        if mail.reply_to.is_empty() && wants(account, "tagged_reply_to") {
             let base = Address::parse(&account.address).ok();
             let tagged = base.and_then(|base| self.signer.reply_address(&base, conversation_id.uuid()));
             mail.reply_to
@@ -145,6 +145,16 @@ impl Press {
             Channel::Email => compose(mail),
             Channel::Sms => compose(&for_gateway(account, mail)?),
         }
+    }
+
+    /// Where a mail comes back to when it cannot be delivered: the account, or an address that tells the mail. The gateway
+    /// of an SMS account knows us by the account's.
+    pub fn envelope_sender(&self, account: &account::Model, id: MessageId) -> String {
+        let tagged = (account.channel == Channel::Email && wants(account, "tagged_bounces"))
+            .then(|| Address::parse(&account.address).ok())
+            .flatten()
+            .and_then(|base| self.signer.bounce_address(&base, id.uuid()));
+        tagged.map_or_else(|| account.address.clone(), |address| address.to_string())
     }
 
     /// The row of a mail that was dressed and composed to these bytes.
@@ -199,9 +209,9 @@ impl Press {
     }
 }
 
-/// Whether answers are to come to a plus-address that names the conversation; the mailbox must take such addresses.
-fn wants_tagged_answers(account: &account::Model) -> bool {
-    account.inbound.get("tagged_reply_to").and_then(Value::as_bool).unwrap_or(false)
+/// Whether the account has plus-addresses of this kind; its mailbox must take them.
+fn wants(account: &account::Model, kind: &str) -> bool {
+    account.inbound.get(kind).and_then(Value::as_bool).unwrap_or(false)
 }
 
 fn keyword_of(keyword: AutoSubmitted) -> &'static str {

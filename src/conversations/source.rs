@@ -74,7 +74,7 @@ pub async fn get_message_raw(
 ///
 /// The media type is the one that the sender claims.
 #[utoipa::path(tag = "messages",
-    params(("id" = MessageId, Path), ("number" = u32, Path, description = "Its number within the message, from 1."), AttachmentView),
+    params(("id" = MessageId, Path), ("number" = u32, Path, description = "Its number within the message, from 1.", example = 1), AttachmentView),
     responses((status = 200, description = "The file.", body = FileContent, content_type = "*/*")))]
 #[get("/messages/{id}/attachments/{number}")]
 pub async fn get_message_attachment(
@@ -96,7 +96,8 @@ pub async fn get_message_attachment(
     Ok(answer.content_type(media_type(&part.content_type)).body(part.bytes))
 }
 
-fn guarded(disposition: &str) -> HttpResponseBuilder {
+/// An answer in which nothing may run, whoever wrote what it carries.
+pub fn guarded(disposition: &str) -> HttpResponseBuilder {
     let mut answer = HttpResponse::Ok();
     answer
         .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"))
@@ -105,8 +106,8 @@ fn guarded(disposition: &str) -> HttpResponseBuilder {
     answer
 }
 
-/// The claimed type when it has the form of one.
-fn media_type(claimed: &str) -> &str {
+/// The claimed media type when it has the form of one.
+pub fn media_type(claimed: &str) -> &str {
     let is_token = |text: &str| {
         !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&b))
     };

@@ -115,8 +115,8 @@ pub struct CustomerTermination {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({
-    "list_id": "019aa1b2-0000-7000-8000-000000000001", "ref": "C-4711", "name": "Anna Example",
-    "email": "anna@example.org", "sms_number": "+44 20 7946 0018", "locale": "en-GB",
+    "list_id": "019aa1b2-0000-7000-8000-000000000001", "ref": "C-4712", "name": "Ben Example",
+    "email": "ben@example.org", "sms_number": "+44 20 7946 0018", "locale": "en-GB",
     "data": { "contract": "Premium", "ends": "2026-03-31" } }))]
 pub struct CustomerCreate {
     /// The list that they come onto.

@@ -59,7 +59,7 @@ pub struct Outcome {
 /// An outcome to be made.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({ "code": "no_answer", "category": "non_contact", "name": "No answer" }))]
+#[schema(example = json!({ "code": "voicemail", "category": "non_contact", "name": "Left a message" }))]
 pub struct OutcomeCreate {
     /// Its unique code, as the dialler reports it. It stays as it is while customers or attempts carry it.
     #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_.-]+$", examples("no_answer"))]

@@ -90,9 +90,9 @@ impl Carrier<'_> {
     async fn unreadable(&self, error: RawError) -> anyhow::Result<Verdict> {
         let reason = cut(&format!("its source cannot be read: {error}"));
         match error {
-            RawError::Corrupt(_) | RawError::Store(object_store::Error::NotFound { .. }) => {
-                Ok(self.case().impossible(reason))
-            }
+            RawError::Corrupt(_)
+            | RawError::CorruptFile(_)
+            | RawError::Store(object_store::Error::NotFound { .. }) => Ok(self.case().impossible(reason)),
             RawError::Store(_) => Ok(self.case().put_off(reason, self.now().await?)),
             RawError::Db(error) => Err(error.into()),
         }

@@ -1,7 +1,7 @@
 //! What comes back about mail that we sent: delivery reports (RFC 3464 and the forms that are none) and complaints
 //! (RFC 5965). Only a report that carries our own signed token counts, because anybody can write one.
 //!
-//! A hard bounce or a complaint bars the address. A report about mail that no person wrote (a broadcast, a send that the
+//! A hard bounce or a complaint bars the address at once, soft bounces when there are many. A report about mail that no person wrote (a broadcast, a send that the
 //! API was asked for, a receipt) is nobody's work; one about an agent's answer is.
 
 use std::collections::HashSet;
@@ -28,7 +28,7 @@ use crate::{
         sms::gateway::Fate,
         token::Signer,
     },
-    suppressions::{bar::bar, entity::SuppressionReason},
+    suppressions::{bar::bar, entity::SuppressionReason, soft::bounced_softly},
 };
 
 /// A report about a message of ours.
@@ -48,24 +48,36 @@ enum Told {
     Receipt(Fate, String),
 }
 
+/// Whether an address gets mail another time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Severity {
+    /// Never.
+    Hard,
+    /// Perhaps: a full mailbox, a server that cannot be reached.
+    Soft,
+    /// It was refused for what we are or wrote, which says nothing of the address.
+    Policy,
+}
+
 /// What a report means for the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Meaning {
     Delivered,
     Delayed,
-    Bounced {
-        hard: bool,
-    },
+    Bounced(Severity),
     Complained,
     /// Only noted.
     Reported,
 }
 
 impl Heard {
-    /// Reads a report about a message whose token `signer` knows; none when it is no report, or not about our mail.
-    pub fn of(raw: &[u8], signer: &Signer) -> Option<Self> {
+    /// Reads a report about a message whose token `signer` knows, from what the report returns of the message or from the
+    /// bounce address that it came to; none when it is no report, or not about our mail.
+    pub fn of(raw: &[u8], signer: &Signer, addressees: &[String]) -> Option<Self> {
         let report = report::read(raw)?;
-        let about = signer.verify(report.original.message_id.as_deref()?)?.message?;
+        let returned = || signer.verify(report.original.message_id.as_deref()?)?.message;
+        let tagged = || addressees.iter().find_map(|address| signer.bounced(address));
+        let about = returned().or_else(tagged)?;
         Some(Self { about: MessageId(about), told: Told::Report(Box::new(report)) })
     }
 
@@ -81,7 +93,7 @@ impl Heard {
             Told::Receipt(fate, words) => {
                 let meaning = match fate {
                     Fate::Delivered => Meaning::Delivered,
-                    Fate::Failed => Meaning::Bounced { hard: false },
+                    Fate::Failed => Meaning::Bounced(Severity::Soft),
                     Fate::Reported => Meaning::Reported,
                 };
                 return Some((meaning, words.clone()));
@@ -92,7 +104,7 @@ impl Heard {
         }
         let worst = report.recipients.iter().max_by_key(|one| weight(one.action))?;
         let meaning = match worst.action {
-            Action::Failed => Meaning::Bounced { hard: is_hard(worst) },
+            Action::Failed => Meaning::Bounced(severity(worst)),
             Action::Delayed => Meaning::Delayed,
             Action::Delivered => Meaning::Delivered,
             Action::Relayed | Action::Expanded => return None,
@@ -112,13 +124,15 @@ const fn weight(action: Action) -> u8 {
     }
 }
 
-/// Whether mail will never get there. A full mailbox (X.2.2, RFC 3463 section 3.3) or a server that refuses us for what we
-/// wrote (X.7.x) says nothing of the address.
-fn is_hard(one: &ReportedRecipient) -> bool {
-    let status = one.status.as_deref().unwrap_or_default();
-    let of_the_address =
-        !status.starts_with("5.2.") && !status.starts_with("5.7.") && !status.starts_with("5.3.");
-    one.permanence == Permanence::Permanent && of_the_address
+/// Whether mail will ever get there. A full mailbox (X.2.2, RFC 3463 section 3.3) or a full server (X.3.x) may pass, and a
+/// server that refuses us for what we wrote (X.7.x) says nothing of the address.
+fn severity(one: &ReportedRecipient) -> Severity {
+    let subject = one.status.as_deref().and_then(|status| status.split('.').nth(1)).unwrap_or_default();
+    match (one.permanence, subject) {
+        (_, "7") => Severity::Policy,
+        (Permanence::Permanent, "2" | "3") | (Permanence::Transient, _) => Severity::Soft,
+        (Permanence::Permanent, _) => Severity::Hard,
+    }
 }
 
 /// Notes what was heard of our messages; gives those that no person wrote, so that nobody needs to see the reports.
@@ -154,15 +168,25 @@ pub async fn note(
         if let Some(row) = message {
             note_message(tx, now, row, meaning, &words).await?;
         }
-        let reason = match meaning {
-            Meaning::Bounced { hard: true } => SuppressionReason::Bounced,
-            Meaning::Complained => SuppressionReason::Complained,
-            _ => continue,
-        };
         let address = recipient.map(|row| row.address.clone()).or_else(|| addressee(message?, one));
         // Of a text it was the gateway's address that mail came back from, which says nothing of the number.
-        if let Some(address) = address.filter(|address| address != ERASED && address.contains('@')) {
-            bar(app, tx, now, &address, reason, &words).await?;
+        let Some(address) = address.filter(|address| address != ERASED && address.contains('@')) else {
+            continue;
+        };
+        match meaning {
+            Meaning::Bounced(Severity::Hard) => {
+                bar(app, tx, now, &address, SuppressionReason::Bounced, &words).await?;
+            }
+            Meaning::Complained => {
+                bar(app, tx, now, &address, SuppressionReason::Complained, &words).await?;
+            }
+            Meaning::Bounced(Severity::Soft) => {
+                bounced_softly(app, tx, now, one.about, &address, &words).await?
+            }
+            Meaning::Bounced(Severity::Policy)
+            | Meaning::Delivered
+            | Meaning::Delayed
+            | Meaning::Reported => {}
         }
     }
     Ok(automatic)
@@ -196,7 +220,7 @@ async fn note_recipient(
     use BroadcastRecipientState::{Bounced, Complained, Delivered, Sent, Uncertain};
     let (to, from): (_, &[_]) = match meaning {
         Meaning::Delivered => (Delivered, &[Sent, Uncertain]),
-        Meaning::Bounced { .. } => (Bounced, &[Sent, Uncertain, Delivered]),
+        Meaning::Bounced(_) => (Bounced, &[Sent, Uncertain, Delivered]),
         Meaning::Complained => (Complained, &[Sent, Uncertain, Delivered]),
         Meaning::Delayed | Meaning::Reported => return Ok(()),
     };
@@ -222,7 +246,7 @@ async fn note_message(
     use MessageState::{Bounced, Complained, Delivered, Sent, Uncertain};
     let (to, from): (_, &[_]) = match meaning {
         Meaning::Delivered => (Delivered, &[Sent, Uncertain]),
-        Meaning::Bounced { .. } => (Bounced, &[Sent, Uncertain, Delivered]),
+        Meaning::Bounced(_) => (Bounced, &[Sent, Uncertain, Delivered]),
         Meaning::Complained => (Complained, &[Sent, Uncertain, Delivered]),
         Meaning::Delayed => {
             return delivery::note_report(tx, now, row.id, "delayed", words, None).await;

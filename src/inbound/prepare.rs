@@ -166,7 +166,16 @@ fn heard(shared: &Shared, message: &message::Model, raw: &[u8]) -> Option<Heard>
         Classification::Loop => false,
         _ => message.auto_submitted.is_some() || message.from_address.as_deref().is_none_or(system),
     };
-    may.then(|| Heard::of(raw, &shared.signer)).flatten()
+    may.then(|| Heard::of(raw, &shared.signer, &addressees(message))).flatten()
+}
+
+/// Where a message came to, as far as it tells.
+fn addressees(message: &message::Model) -> Vec<String> {
+    let to: Vec<Mailbox> = serde_json::from_value(message.to_addresses.clone()).unwrap_or_default();
+    let fields = ["delivered-to", "x-original-to", "envelope-to"].into_iter();
+    let fields = fields.filter_map(|name| message.headers.get(name)?.as_array());
+    let fields = fields.flatten().filter_map(|value| value.as_str().map(str::to_owned));
+    to.into_iter().map(|mailbox| mailbox.address).chain(fields).collect()
 }
 
 impl Shared {

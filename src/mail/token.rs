@@ -16,8 +16,12 @@ use super::{
 
 /// What introduces a token in a Message-ID and, after a `+`, in an address.
 const MARK: &str = "prt.";
+/// What introduces the token of a bounce address after its `+`.
+const BOUNCE_MARK: &str = "prb.";
 /// Bytes kept of the HMAC: 80 bits.
 const MAC_LEN: usize = 10;
+/// Bytes kept of the HMAC in a bounce address, which has little room: 64 bits.
+const BOUNCE_MAC_LEN: usize = 8;
 const UUID_LEN: usize = 16;
 
 /// What a genuine token says.
@@ -62,6 +66,37 @@ impl Signer {
     pub fn reply_address(&self, base: &Address, conversation: Uuid) -> Option<Address> {
         let token = self.seal(conversation.as_bytes().to_vec());
         Address::parse(&format!("{}+{MARK}{token}@{}", base.local(), base.domain())).ok()
+    }
+
+    /// `local+prb.<token>@domain` as the envelope sender of one message (VERP), or `None` when that is too long for an address.
+    pub fn bounce_address(&self, base: &Address, message: Uuid) -> Option<Address> {
+        let mut bytes = message.as_bytes().to_vec();
+        let mac = self.sign_bounce(&bytes);
+        bytes.extend_from_slice(&mac);
+        let token = encode(&bytes);
+        Address::parse(&format!("{}+{BOUNCE_MARK}{token}@{}", base.local(), base.domain())).ok()
+    }
+
+    /// The message whose bounce address is in `text`; `None` when there is none or it is forged.
+    pub fn bounced(&self, text: &str) -> Option<Uuid> {
+        let lower = text.to_ascii_lowercase();
+        lower.match_indices(BOUNCE_MARK).find_map(|(at, _)| {
+            let rest = &lower[at + BOUNCE_MARK.len()..];
+            let end = rest.bytes().position(|b| !b.is_ascii_alphanumeric()).unwrap_or(rest.len());
+            let bytes = decode(&rest[..end])?;
+            let (body, mac) = bytes.split_at_checked(UUID_LEN)?;
+            bool::from(self.sign_bounce(body).ct_eq(mac)).then(|| Uuid::from_slice(body).ok())?
+        })
+    }
+
+    fn sign_bounce(&self, message: &[u8]) -> [u8; BOUNCE_MAC_LEN] {
+        let mut mac = self.mac.clone();
+        // A first byte that is no length of the other forms.
+        mac.update(&[u8::MAX]);
+        mac.update(message);
+        let mut short = [0; BOUNCE_MAC_LEN];
+        short.copy_from_slice(&mac.finalize().into_bytes()[..BOUNCE_MAC_LEN]);
+        short
     }
 
     /// The token in a Message-ID, an In-Reply-To or References entry or an address; `None` when there is none or it is forged.
@@ -140,6 +175,25 @@ mod tests {
         let address = signer().reply_address(&base, conversation).unwrap();
         assert!(address.as_str().starts_with("support+prt."));
         assert_eq!(signer().verify(address.as_str()), Some(Token { conversation, message: None }));
+    }
+
+    #[test]
+    fn a_bounce_address_gives_back_the_message_and_nothing_else_does() {
+        let (message, conversation) = ids();
+        let base = Address::parse("customer-services-uk@example.com").unwrap();
+        let address = signer().bounce_address(&base, message).unwrap();
+        assert!(address.as_str().starts_with("customer-services-uk+prb."));
+        assert_eq!(signer().bounced(address.as_str()), Some(message));
+        assert_eq!(signer().bounced(&address.as_str().to_uppercase()), Some(message));
+        assert_eq!(signer().verify(address.as_str()), None, "it names no conversation");
+        assert_eq!(Signer::new(&[8; 32]).bounced(address.as_str()), None);
+        assert_eq!(signer().bounced(&signer().message_id(message, conversation, "x.org")), None);
+        let forged = address.as_str().replace("prb.", "prb.a");
+        for text in ["", "prb.", "a+prb.aaaa@x", "a+prb.éé@x", &forged] {
+            assert_eq!(signer().bounced(text), None, "{text}");
+        }
+        let long = Address::parse("customer-services-unit@example.com").unwrap();
+        assert_eq!(signer().bounce_address(&long, message), None);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use sea_orm::{ConnectionTrait, DbErr, EntityTrait};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 use url::Url;
+use uuid::Uuid;
 
 use crate::{config, id::MessageId};
 
@@ -31,6 +32,9 @@ pub enum RawError {
     /// The database failed.
     #[error("the database: {0}")]
     Db(#[from] DbErr),
+    /// The object of a file is not what was stored.
+    #[error("the stored file {0} was changed or cut")]
+    CorruptFile(Uuid),
     /// The object is not what was stored.
     #[error("the stored source of message {0} was changed or cut")]
     Corrupt(MessageId),
@@ -42,6 +46,15 @@ pub struct RawStore {
     inline_max: usize,
     objects: Arc<dyn ObjectStore>,
     prefix: Path,
+}
+
+/// Bytes that are no message: in their row, or in the object store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// The bytes, when they are small.
+    pub data: Option<Vec<u8>>,
+    /// The object that holds them otherwise.
+    pub object_key: Option<String>,
 }
 
 /// The raw source of a message, to be sent on.
@@ -133,6 +146,45 @@ impl RawStore {
         }
     }
 
+    /// Makes the bytes of a file durable, as [`RawStore::put`] does; its id is its own for ever.
+    ///
+    /// # Errors
+    /// `Store`.
+    pub async fn keep(&self, id: Uuid, bytes: Vec<u8>) -> Result<Kept, RawError> {
+        if bytes.len() <= self.inline_max {
+            return Ok(Kept { data: Some(bytes), object_key: None });
+        }
+        let key = self.prefix.clone().join("files").join(id.simple().to_string());
+        self.objects.put(&key, PutPayload::from(bytes)).await?;
+        Ok(Kept { data: None, object_key: Some(key.to_string()) })
+    }
+
+    /// Reads the bytes of a file.
+    ///
+    /// # Errors
+    /// `Store`, or `CorruptFile` when the object is not what was stored.
+    pub async fn read(&self, id: Uuid, kept: Kept, sha256: &[u8]) -> Result<Bytes, RawError> {
+        let Some(key) = kept.object_key else { return Ok(kept.data.unwrap_or_default().into()) };
+        let bytes = self.objects.get(&parse(&key)?).await?.bytes().await?;
+        if Sha256::digest(&bytes).as_slice() != sha256 {
+            return Err(RawError::CorruptFile(id));
+        }
+        Ok(bytes)
+    }
+
+    /// Removes objects that no row names any more. A failure is only logged: nothing refers to them.
+    pub async fn drop_objects(&self, keys: impl IntoIterator<Item = String>) {
+        for key in keys {
+            let removed = match parse(&key) {
+                Ok(path) => self.objects.delete(&path).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = removed {
+                tracing::warn!(%error, key, "an object that nothing refers to stays behind");
+            }
+        }
+    }
+
     /// Reads the whole raw source of a message; none when there is none.
     ///
     /// # Errors
@@ -207,6 +259,26 @@ mod tests {
         let path = dir.path().join(DIRECTORY).join(large.object_key.as_deref().unwrap());
         assert_eq!(std::fs::read(&path).unwrap(), b"12345");
         assert_eq!(large.sha256, Sha256::digest(b"12345").to_vec());
+    }
+
+    #[tokio::test]
+    async fn a_file_is_read_as_it_was_kept_and_a_changed_object_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path(), 4);
+        for bytes in [&b"1234"[..], b"12345"] {
+            let id = Uuid::now_v7();
+            let kept = store.keep(id, bytes.to_vec()).await.unwrap();
+            assert_eq!(kept.object_key.is_some(), bytes.len() > 4);
+            assert_eq!(store.read(id, kept.clone(), &Sha256::digest(bytes)).await.unwrap(), bytes);
+            let Some(key) = kept.object_key.clone() else { continue };
+            assert!(
+                matches!(store.read(id, kept, &[0; 32]).await, Err(RawError::CorruptFile(found)) if found == id)
+            );
+            let path = dir.path().join(DIRECTORY).join(&key);
+            assert!(path.exists());
+            store.drop_objects([key]).await;
+            assert!(!path.exists());
+        }
     }
 
     #[tokio::test]

@@ -56,6 +56,12 @@ impl Client {
         self.send(path, request.header("Content-Type", "message/rfc822")).await
     }
 
+    /// Posts a file.
+    pub async fn file(&self, path: &str, bytes: Vec<u8>) -> anyhow::Result<Value> {
+        let request = self.request(Method::POST, path).body(bytes);
+        self.send(path, request.header("Content-Type", "application/octet-stream")).await
+    }
+
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.http.request(method, format!("{}/v1{path}", self.url)).bearer_auth(&self.token)
     }

@@ -4,6 +4,7 @@ mod client;
 pub mod clock;
 mod mails;
 mod people;
+mod samples;
 mod seed;
 mod welcome;
 
@@ -73,6 +74,6 @@ fn bind(listen: Option<SocketAddr>) -> anyhow::Result<TcpListener> {
 
 async fn open(app: &App, url: &str, json: bool) -> anyhow::Result<()> {
     people::make(app).await?;
-    seed::seed(url, app.clock.now()).await?;
+    seed::seed(app, url).await?;
     Welcome::new(url).say(json)
 }

@@ -2,16 +2,19 @@
 
 use anyhow::Context;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::{
     client::{Client, id},
     mails,
     people::{ADMIN, AGENTS, PASSWORD},
+    samples,
 };
-use crate::clock::Timestamp;
+use crate::app::App;
 
 /// Fills the service at `url`, as its administrator and its agents would.
-pub async fn seed(url: &str, now: Timestamp) -> anyhow::Result<()> {
+pub async fn seed(app: &App, url: &str) -> anyhow::Result<()> {
+    let now = app.clock.now();
     let admin = Client::log_in(url, ADMIN, PASSWORD).await?;
     admin.put("/outgoing-server", &json!({ "transport": "capture" })).await?;
     let agents = agent_ids(&admin).await?;
@@ -21,7 +24,7 @@ pub async fn seed(url: &str, now: Timestamp) -> anyhow::Result<()> {
     let calendar = create(&admin, "/calendars", office_hours()).await?;
     let receipt = receipt(&admin).await?;
     let script = script(&admin, routing(&desk, &german, &class, &calendar, &receipt)).await?;
-    let account = account(&admin, &desk.general, &script).await?;
+    let account = account(app, &admin, &desk.general, &script).await?;
     for (username, _) in AGENTS {
         let agent = Client::log_in(url, username, PASSWORD).await?;
         let me = agent.get("/auth/me").await?;
@@ -34,7 +37,7 @@ pub async fn seed(url: &str, now: Timestamp) -> anyhow::Result<()> {
     for text in mails::texts_before(now) {
         admin.push(&format!("/accounts/{texts}/messages"), text).await?;
     }
-    Ok(())
+    samples::make(app, &admin).await
 }
 
 async fn create(admin: &Client, path: &str, body: Value) -> anyhow::Result<String> {
@@ -146,13 +149,15 @@ async fn script(admin: &Client, definition: Value) -> anyhow::Result<String> {
     Ok(script)
 }
 
-async fn account(admin: &Client, queue: &str, script: &str) -> anyhow::Result<String> {
+async fn account(app: &App, admin: &Client, queue: &str, script: &str) -> anyhow::Result<Uuid> {
     let account = json!({
         "address": "support@shop.test", "display_name": "Paper Lantern Support",
         "inbound": { "protocol": "push" }, "script_id": script, "fallback_queue_id": queue,
         "signature_text": "Paper Lantern, 12 Harbour Street",
     });
-    let account = create(admin, "/accounts", account).await?;
+    let made = create(admin, "/accounts", account).await?;
+    let account = samples::FIRST;
+    samples::rename(app, &[("accounts", "id")], made.parse()?, account).await?;
     admin.act(&format!("/accounts/{account}/activate")).await?;
     Ok(account)
 }

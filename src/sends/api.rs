@@ -71,6 +71,10 @@ pub struct MessageCreate {
     #[serde(default)]
     #[schema(value_type = Object, example = json!({ "order": 4711 }))]
     pub variables: Map<String, Value>,
+    /// The language that the template is to speak; the customer's when it is left out.
+    #[serde(default)]
+    #[schema(max_length = 35, pattern = "^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$", examples("de-AT"))]
+    pub locale: Option<String>,
     /// Whether people asked for it, when its content is given; `transactional` when it is left out.
     #[serde(default)]
     pub category: Option<MessageCategory>,
@@ -122,6 +126,7 @@ impl MessageCreate {
             account_id: None,
             template_id: None,
             variables: Map::new(),
+            locale: None,
             category: None,
             content: Some(content),
             send_at: None,
@@ -144,6 +149,9 @@ pub struct CreatedMessage {
     pub account_id: AccountId,
     /// The template that it was made from.
     pub template_id: Option<TemplateId>,
+    /// The variant of the template that served; none for its default content.
+    #[schema(examples("de"))]
+    pub variant: Option<String>,
     /// The customer who gets it.
     pub customer_id: Option<CustomerId>,
     /// The campaign that it is sent for.

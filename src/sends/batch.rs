@@ -1,6 +1,6 @@
 //! The operation that sends up to 500 messages: each is answered on its own, all that can be sent go out together.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map::Entry};
 
 use actix_web::{HttpResponse, post, web};
 use sea_orm::{DatabaseTransaction, EntityTrait, QueryFilter};
@@ -20,6 +20,7 @@ use crate::{
     conversations::{
         entity::raw_message,
         outbound::{self, Filed},
+        source::raw_problem,
     },
     db::among,
     http::{
@@ -28,6 +29,8 @@ use crate::{
         problem::FieldError,
     },
     id::UserId,
+    mail::compose::OutgoingAttachment,
+    templates::files,
 };
 
 /// Messages to be sent.
@@ -116,10 +119,20 @@ pub async fn create_message_batch(
     }
     share_places(plans.iter_mut().filter_map(|(plan, _)| plan.as_mut().ok()));
     let paused = work.pause().await?;
+    // The files of a template are read once for all messages of the batch.
+    let mut files = HashMap::new();
+    for template in plans.iter().filter_map(|(plan, _)| plan.as_ref().ok()?.template.as_ref()) {
+        if let Entry::Vacant(place) = files.entry(template.id) {
+            place.insert(files::load(&app, template).await.map_err(raw_problem)?);
+        }
+    }
     let (mut entries, mut ready) = (Vec::with_capacity(plans.len()), Vec::new());
     for (index, (plan, wanted)) in plans.into_iter().enumerate() {
         let made = match plan {
-            Ok(plan) => single(Box::pin(make(&app, now, caller.user_id(), plan, wanted)).await),
+            Ok(plan) => {
+                let files = wanted.template_id.and_then(|id| files.get(&id).cloned()).unwrap_or_default();
+                single(Box::pin(make(&app, now, caller.user_id(), plan, wanted, files)).await)
+            }
             Err(problem) => Ok(Err(problem)),
         };
         match made {
@@ -164,12 +177,13 @@ async fn make(
     author: Option<UserId>,
     plan: Plan,
     wanted: MessageCreate,
+    files: Vec<OutgoingAttachment>,
 ) -> Result<Made, Problem> {
     let parts = plan.parts(&wanted)?;
     if wanted.dry_run {
         return Ok(Made::Shown(Box::new(send::shown(&plan, &wanted, parts, now))));
     }
-    let begun = send::beginning(&plan, &wanted, parts, author, now);
+    let begun = Beginning { files, ..send::beginning(&plan, &wanted, parts, author, now) };
     let filed = outbound::prepare(app, now, &plan.account, begun.letter(), "/content").await?;
     let filed = begun.remembered(filed);
     Ok(Made::Ready(Box::new(Ready { plan, wanted, begun, filed })))

@@ -4,7 +4,7 @@ use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelec
 
 use super::{
     api::{MessageCategory, MessageCreate},
-    begin::{About, IN_USE, Parts, Place, account_context, from_template},
+    begin::{About, IN_USE, Parts, Place, account_context, from_compiled},
     write,
 };
 use crate::{
@@ -15,13 +15,16 @@ use crate::{
     app::App,
     campaigns::entity::{CampaignState, campaign},
     clock::Timestamp,
-    conversations::{recipient::Recipient, texts::segments},
+    conversations::{recipient::Recipient, source::raw_problem, texts::segments},
     customers::{self, entity::customer},
     http::{Problem, problem::FieldError},
+    mail::compose::OutgoingAttachment,
     suppressions::{AddressKeys, Barred, entity::SuppressionReason},
     templates::{
+        compiled::Compiled,
         context::{CampaignContext, GeneralContext, RecipientContext},
         entity::{self as template, TemplateCategory},
+        files,
     },
 };
 
@@ -108,8 +111,11 @@ impl Plan {
     pub fn parts(&self, wanted: &MessageCreate) -> Result<Parts, Problem> {
         let parts = match &self.template {
             None => write::given(wanted),
-            Some(template) => from_template(template, &wanted.variables, self.context())
-                .map_err(|unwritten| write::unwritten(&unwritten))?,
+            Some(template) => {
+                let compiled = Compiled::of(template).map_err(|failed| write::unwritten(&failed.into()))?;
+                from_compiled(&compiled, &wanted.variables, self.context(), wanted.locale.as_deref())
+                    .map_err(|unwritten| write::unwritten(&unwritten))?
+            }
         };
         if self.channel == Channel::Sms
             && let Err(detail) = segments(&self.account, &parts.text)
@@ -118,6 +124,17 @@ impl Plan {
             return Err(Problem::invalid(pointer, "too_many_segments", detail));
         }
         Ok(parts)
+    }
+
+    /// The files of the template. The object store takes its time: no transaction waits for it.
+    ///
+    /// # Errors
+    /// Whatever the stores say.
+    pub async fn files(&self, app: &App) -> Result<Vec<OutgoingAttachment>, Problem> {
+        match &self.template {
+            None => Ok(Vec::new()),
+            Some(template) => files::load(app, template).await.map_err(raw_problem),
+        }
     }
 
     /// What the template reads.

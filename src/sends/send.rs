@@ -49,7 +49,8 @@ pub(super) async fn create(
     let plan = Plan::of(app, &*work.tx, &wanted, now).await?;
     // Rendering, composing and the object store take their time, and no transaction waits for them.
     let paused = work.pause().await?;
-    let begun = beginning(&plan, &wanted, plan.parts(&wanted)?, caller.user_id(), now);
+    let files = plan.files(app).await?;
+    let begun = Beginning { files, ..beginning(&plan, &wanted, plan.parts(&wanted)?, caller.user_id(), now) };
     let filed = outbound::prepare(app, now, &plan.account, begun.letter(), "/content").await?;
     outbound::finish(app, paused, begun.remembered(filed), async |tx, filed| {
         let created = file(app, tx, now, &plan, &wanted, &begun, filed).await?;
@@ -71,6 +72,7 @@ pub(super) fn beginning(
         place: plan.place,
         to: plan.to.clone(),
         parts,
+        files: Vec::new(),
         author_id,
         about: plan.about(wanted),
         not_before: wanted.send_at.filter(|at| *at > now),
@@ -114,6 +116,7 @@ pub(super) fn shown(plan: &Plan, wanted: &MessageCreate, parts: Parts, now: Time
         channel: plan.channel,
         account_id: plan.account.id,
         template_id: wanted.template_id,
+        variant: parts.variant,
         customer_id: plan.customer.as_ref().map(|customer| customer.id),
         campaign_id: wanted.campaign_id,
         category: match plan.category(wanted) {

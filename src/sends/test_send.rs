@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::{
     api::{CreatedMessage, MessageCreate},
-    begin::from_template,
+    begin::from_compiled,
     plan::Plan,
     send,
     to::MessageTo,
@@ -17,11 +17,16 @@ use super::{
 use crate::{
     accounts::entity::Channel,
     app::App,
-    conversations::{outbound, texts::segments},
+    conversations::{outbound, source::raw_problem, texts::segments},
     customers::entity::customer,
     http::{Answer, Body, Caller, Code, Idempotency, Path, Problem, idempotency::Start},
     id::{AccountId, CustomerId, TemplateId},
-    templates::entity::{self as template, TemplatePurpose},
+    templates::{
+        compiled::Compiled,
+        entity::{self as template, TemplatePurpose},
+        files,
+        partials::freeze,
+    },
 };
 
 /// What marks a test.
@@ -30,7 +35,7 @@ const MARK: &str = "[Test] ";
 /// Who looks at a template, and what it is filled with.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({ "to": { "address": "editor@example.org" }, "variables": { "balance": 12.5 } }))]
+#[schema(example = json!({ "to": { "name": "Eve Editor", "address": "editor@example.org" }, "variables": { "balance": 12.5 } }))]
 pub struct TemplateTestSend {
     /// Who gets it.
     pub to: MessageTo,
@@ -41,6 +46,10 @@ pub struct TemplateTestSend {
     /// The customer whom it reads; they get nothing.
     #[serde(default)]
     pub customer_id: Option<CustomerId>,
+    /// The language to see it in; the customer's when it is left out.
+    #[serde(default)]
+    #[schema(max_length = 35, pattern = "^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$", examples("de-AT"))]
+    pub locale: Option<String>,
     /// The account that it is sent from; needed when there are several.
     #[serde(default)]
     pub account_id: Option<AccountId>,
@@ -66,11 +75,12 @@ pub async fn test_send_template(
     };
     let template = template::Entity::find_by_id(*id).one(&*work.tx).await?;
     let template = template.ok_or_else(|| Problem::not_found("template"))?;
+    let template = freeze::filled(&*work.tx, template).await?;
     if template.purpose != TemplatePurpose::General {
         let detail = "only templates of the purpose `general` are sent as a test";
         return Err(Problem::new(Code::InvalidState, detail));
     }
-    let TemplateTestSend { to, variables, customer_id, account_id } = body.0;
+    let TemplateTestSend { to, variables, customer_id, locale, account_id } = body.0;
     // The text is put in when it is rendered.
     let wanted = MessageCreate { account_id, ..MessageCreate::saying(to, template.channel.into(), "-") };
     let mut plan = Plan::of(&app, &*work.tx, &wanted, now).await?;
@@ -81,14 +91,18 @@ pub async fn test_send_template(
     let paused = work.pause().await?;
     let mut context = plan.context();
     context.unsubscribe_url = Some(format!("{}/u/test", app.config.public_url()));
-    let mut parts = from_template(&template, &variables, context).map_err(|why| write::unwritten(&why))?;
+    let compiled = Compiled::of(&template).map_err(|failed| write::unwritten(&failed.into()))?;
+    let parts = from_compiled(&compiled, &variables, context, locale.as_deref());
+    let mut parts = parts.map_err(|why| write::unwritten(&why))?;
     let marked = if plan.channel == Channel::Email { &mut parts.subject } else { &mut parts.text };
     marked.insert_str(0, MARK);
     if plan.channel == Channel::Sms {
         segments(&plan.account, &parts.text)
             .map_err(|detail| Problem::invalid("/variables", "too_many_segments", detail))?;
     }
+    let files = files::load(&app, &template).await.map_err(raw_problem)?;
     let mut begun = send::beginning(&plan, &wanted, parts, caller.user_id(), now);
+    begun.files = files;
     begun.about.template_id = Some(template.id);
     begun.about.customer_id = None;
     let filed = outbound::prepare(&app, now, &plan.account, begun.letter(), "/variables").await?;

@@ -55,6 +55,9 @@ pub(super) fn check(
         (None, Some(content)) => errors.extend(wrong_content(content)),
         (Some(_), None) => {}
     }
+    if wanted.template_id.is_none() && wanted.locale.is_some() {
+        errors.push(FieldError::new("/locale", "needs_template", "only a template speaks languages"));
+    }
     if wanted.template_id.is_none() && !wanted.variables.is_empty() {
         errors.push(FieldError::new("/variables", "needs_template", "only a template reads variables"));
     }

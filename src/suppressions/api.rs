@@ -61,7 +61,7 @@ pub struct Suppression {
 /// An address that is not to be written to any more.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({ "address": "anna@example.org", "note": "Asked by telephone on 12 March" }))]
+#[schema(example = json!({ "address": "carl@example.org", "note": "Asked by telephone on 12 March" }))]
 pub struct SuppressionCreate {
     /// The e-mail address in any case, or the number for texts with its country code.
     #[schema(min_length = 3, max_length = 320, examples("anna@example.org"))]

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{
     AddressKeys,
-    entity::{ActiveModel, Column, Entity, SuppressionReason},
+    entity::{ActiveModel, Column, Entity, Model, SuppressionReason},
     entry::channel_of,
 };
 use crate::{
@@ -34,6 +34,22 @@ pub async fn bar(
     reason: SuppressionReason,
     note: &str,
 ) -> Result<(), DbErr> {
+    bar_until(app, tx, now, address, (reason, None), note).await
+}
+
+/// As [`bar`], for a reason that holds until a time. One that is barred already stays so for the weightier reason and for
+/// the longer time, so that nobody who wants no mail gets some because another reason has run out.
+///
+/// # Errors
+/// Whatever the database says.
+pub async fn bar_until(
+    app: &App,
+    tx: &DatabaseTransaction,
+    now: Timestamp,
+    address: &str,
+    (reason, until): (SuppressionReason, Option<Timestamp>),
+    note: &str,
+) -> Result<(), DbErr> {
     Gate::Sends.shut(tx).await?;
     let address = customer_key(address);
     let key = AddressKeys::of(app).key(&address);
@@ -41,16 +57,19 @@ pub async fn bar(
         || Entity::find().filter(Column::AddressKey.eq(&key)).filter(Column::CampaignId.is_null());
     let known = everywhere().one(tx).await?;
     let in_force = known.as_ref().filter(|row| row.expires_at.is_none_or(|at| at > now));
-    if in_force.is_some_and(|row| row.reason <= reason) {
+    let lasts = |row: &Model| row.expires_at.is_none_or(|at| until.is_some_and(|until| at >= until));
+    if in_force.is_some_and(|row| row.reason <= reason && lasts(row)) {
         return Ok(());
     }
+    let reason = in_force.map_or(reason, |row| row.reason.min(reason));
+    let until = if in_force.is_some_and(lasts) { in_force.and_then(|row| row.expires_at) } else { until };
     let note = Some(note.chars().take(500).collect::<String>());
     let id = match known {
         Some(row) => {
             Entity::update_many()
                 .col_expr(Column::Reason, Expr::value(reason))
                 .col_expr(Column::Note, Expr::value(note))
-                .col_expr(Column::ExpiresAt, Expr::value(None::<Timestamp>))
+                .col_expr(Column::ExpiresAt, Expr::value(until))
                 .filter(Column::Id.eq(row.id))
                 .exec(tx)
                 .await?;
@@ -66,7 +85,7 @@ pub async fn bar(
                 campaign_id: Set(None),
                 reason: Set(reason),
                 note: Set(note),
-                expires_at: Set(None),
+                expires_at: Set(until),
                 created_at: Set(now),
             };
             // Another replica may have heard the same.

@@ -1,4 +1,4 @@
-//! The table `suppressions`.
+//! The tables `suppressions` and `soft_bounces`.
 
 use sea_orm::entity::prelude::*;
 
@@ -37,6 +37,8 @@ pub enum SuppressionReason {
     Stopped,
     /// Its owner wants no marketing; other mail may go there.
     Unsubscribed,
+    /// Mail to it came back again and again for something that may pass; ends by itself.
+    SoftBounced,
 }
 
 impl SuppressionReason {
@@ -45,6 +47,7 @@ impl SuppressionReason {
         match self {
             Self::Bounced => "mail to the address came back for good",
             Self::Complained => "the recipient reported our mail as spam",
+            Self::SoftBounced => "mail to the address came back again and again",
             Self::Unsubscribed => "the recipient unsubscribed",
             Self::Manual => "the address is not to be written to",
             Self::Stopped => "the recipient sent a stop word and gets no more texts",
@@ -82,3 +85,29 @@ pub struct Model {
 pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
+
+/// Mail that came back and may get there another time: each message counts once.
+pub mod soft_bounce {
+    use sea_orm::entity::prelude::*;
+
+    use crate::{clock::Timestamp, id::MessageId};
+
+    /// The row.
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "soft_bounces")]
+    pub struct Model {
+        /// The message that came back.
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub message_id: MessageId,
+        /// What the address is known by: see [`super::super::AddressKeys`].
+        pub address_key: String,
+        /// When we heard of it.
+        pub at: Timestamp,
+    }
+
+    /// None.
+    #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}

@@ -11,6 +11,7 @@ pub mod erase;
 pub mod export;
 pub mod import;
 pub mod link;
+pub mod soft;
 
 use std::collections::HashMap;
 

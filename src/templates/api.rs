@@ -12,22 +12,23 @@ use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::{
     bodies::{Template, TemplateCreate, TemplateList},
-    check,
     entity::{ActiveModel, Column, Entity, Model, TemplateChannel, TemplatePurpose, TemplateState},
+    files,
+    partials::{self, freeze, uses},
     preview::preview_template,
+    publish::{archive_template, publish_template},
 };
 use crate::{
     app::App,
     campaigns::references,
     clock::Timestamp,
-    db::Tx,
     events::{self, NewEvent},
     http::{
         Answer, Body, Caller, Code, Idempotency, IfMatch, PageQuery, Patch, Path, Problem, Query,
         idempotency::Start,
     },
     id::TemplateId,
-    scripts::{known, library, steps::ReferenceKind},
+    scripts::{known, steps::ReferenceKind},
 };
 
 /// Adds the operations.
@@ -40,7 +41,9 @@ pub fn mount(config: &mut ServiceConfig<'_>) {
         .service(delete_template)
         .service(publish_template)
         .service(archive_template)
-        .service(preview_template);
+        .service(preview_template)
+        .configure(partials::api::mount)
+        .configure(files::api::mount);
 }
 
 /// How templates may be ordered.
@@ -81,7 +84,7 @@ pub(super) async fn find(db: &impl ConnectionTrait, id: TemplateId) -> Result<Mo
 }
 
 /// Writes a change of a template that is still as `row` says, and its event.
-async fn change(
+pub(super) async fn change(
     tx: &DatabaseTransaction,
     now: Timestamp,
     row: &Model,
@@ -155,6 +158,9 @@ pub async fn create_template(
     };
     let row = ActiveModel {
         id: Set(TemplateId::new(now)),
+        partials: Set(json!({})),
+        attachments: Set(json!([])),
+        revision: Set(0),
         state: Set(TemplateState::Draft),
         version: Set(1),
         created_at: Set(now),
@@ -162,6 +168,7 @@ pub async fn create_template(
         ..body.0.into_row()
     };
     let row = Entity::insert(row).exec_with_returning(&*work.tx).await?;
+    uses::note_template(&work.tx, row.id, freeze::named_by(&row)).await?;
     let event = NewEvent::new("template.created", row.id.uuid(), &told(&row)).for_supervisors();
     events::append(&work.tx, now, vec![event]).await?;
     let template = Template::new(row, &caller);
@@ -203,6 +210,7 @@ pub async fn update_template(
     let wanted = patch.apply(&TemplateCreate::from(row.clone()))?;
     wanted.check()?;
     let row = change(&tx, now, &row, wanted.into_row(), "template.updated").await?;
+    uses::note_template(&tx, row.id, freeze::named_by(&row)).await?;
     tx.commit().await?;
     let version = row.version;
     Ok(Answer::ok(&Template::new(row, &caller))?.versioned(version).into_response())
@@ -230,67 +238,9 @@ pub async fn delete_template(
     }
     // Guarded: it may be published at this very moment.
     let row = change(&tx, now, &row, ActiveModel::default(), "template.deleted").await?;
+    let objects = files::objects(&*tx, row.id).await?;
     row.delete(&*tx).await?;
     tx.commit().await?;
+    app.raw.drop_objects(objects).await;
     Ok(HttpResponse::NoContent().finish())
-}
-
-/// Publish a draft: it is frozen, and can be sent.
-///
-/// It may read only what it will be given, with filters and tests that exist; marketing has `unsubscribe_url` in its text
-/// and in its HTML.
-#[utoipa::path(tag = "templates", params(("id" = TemplateId, Path)),
-    responses((status = 200, description = "The published template.", body = Template, headers(("ETag" = String)))))]
-#[post("/templates/{id}/publish")]
-pub async fn publish_template(
-    app: web::Data<App>,
-    caller: Caller,
-    id: Path<TemplateId>,
-) -> Result<HttpResponse, Problem> {
-    let row = find(app.db.read(), *id).await?;
-    if row.state != TemplateState::Draft {
-        return Err(Problem::new(Code::InvalidState, "only drafts are published"));
-    }
-    let found = check::publishable(&row);
-    if !found.is_empty() {
-        return Err(Problem::validation(found));
-    }
-    let to = ActiveModel { state: Set(TemplateState::Published), ..Default::default() };
-    let (now, tx) = (app.clock.now(), app.db.begin().await?);
-    settle(tx, now, &caller, &row, to, "template.published").await
-}
-
-/// Archive a published template that no message rule refers to: it is sent no longer.
-#[utoipa::path(tag = "templates", params(("id" = TemplateId, Path)),
-    responses((status = 200, description = "The archived template.", body = Template, headers(("ETag" = String)))))]
-#[post("/templates/{id}/archive")]
-pub async fn archive_template(
-    app: web::Data<App>,
-    caller: Caller,
-    id: Path<TemplateId>,
-) -> Result<HttpResponse, Problem> {
-    let row = find(app.db.read(), *id).await?;
-    if row.state != TemplateState::Published {
-        return Err(Problem::new(Code::InvalidState, "only published templates are archived"));
-    }
-    let (now, tx) = (app.clock.now(), app.db.begin().await?);
-    library::touch(&tx, now).await?;
-    references::refuse(&tx, id.uuid()).await?;
-    let to = ActiveModel { state: Set(TemplateState::Archived), ..Default::default() };
-    settle(tx, now, &caller, &row, to, "template.archived").await
-}
-
-/// Brings a template from where `row` says it stands to another state.
-async fn settle(
-    tx: Tx,
-    now: Timestamp,
-    caller: &Caller,
-    row: &Model,
-    to: ActiveModel,
-    kind: &'static str,
-) -> Result<HttpResponse, Problem> {
-    let row = change(&tx, now, row, to, kind).await?;
-    tx.commit().await?;
-    let version = row.version;
-    Ok(Answer::ok(&Template::new(row, caller))?.versioned(version).into_response())
 }

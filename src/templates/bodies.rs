@@ -9,6 +9,9 @@ use super::{
     check,
     entity::{ActiveModel, Model, TemplateCategory, TemplateChannel, TemplatePurpose, TemplateState},
     fields::{self, TemplateField},
+    files::{self, TemplateAttachment},
+    partials::freeze,
+    variants::{self, TemplateVariant},
 };
 use crate::{
     access::matrix::Access,
@@ -26,12 +29,14 @@ pub enum TemplateAction {
     Update,
     /// Delete it.
     Delete,
-    /// Freeze it and let it be sent.
+    /// Freeze it and let it be sent; of a published one, take over changes of its partials.
     Publish,
     /// Have it sent no longer.
     Archive,
     /// See what it makes of given values.
     Preview,
+    /// Add or take away a file that goes out with it.
+    Attach,
     /// Send it once to somebody who looks at it.
     TestSend,
 }
@@ -62,8 +67,18 @@ pub struct Template {
     /// The HTML.
     #[schema(examples("<p>Thank you for writing to {{ account.display_name }}.</p>"))]
     pub html: Option<String>,
+    /// The same in other languages.
+    pub variants: Vec<TemplateVariant>,
     /// What it is given for each send, by name.
     pub fields: Vec<TemplateField>,
+    /// The partials that it includes, by name; those of a published template are frozen, too.
+    #[schema(examples("imprint"))]
+    pub partials: Vec<String>,
+    /// The files that go out with it.
+    pub attachments: Vec<TemplateAttachment>,
+    /// How often it was published: only changes of its partials make it more than 1.
+    #[schema(minimum = 0, examples(1))]
+    pub revision: i64,
     /// Where it stands.
     pub state: TemplateState,
     /// What the caller may do with it now.
@@ -81,12 +96,14 @@ pub struct Template {
 /// `name`, `email`, `sms_number`, `locale`, `status`, `callback_at`, `attempts` and, below `data`, whatever is known),
 /// `campaign.id`, `campaign.name`, `to.name`, `to.address`, `account.address`, `account.display_name`,
 /// `unsubscribe_url` and its own `fields`. What is not there, or null, is an error when it is sent, unless the filter
-/// `default` gives it a value.
+/// `default` gives it a value. `{% include "name" %}` puts a partial in (`/v1/template-partials`).
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({
-    "name": "Receipt", "purpose": "receipt", "subject": "We have your message: {{ message.subject }}",
-    "text": "Dear {{ message.from.name | default('customer') }},\n\nthank you for writing to {{ account.display_name }}."
+    "name": "Balance", "subject": "Your balance, {{ to.name }}",
+    "variants": [{ "locale": "de", "subject": "Ihr Kontostand, {{ to.name }}", "text": "Sie schulden uns {{ balance }}." }],
+    "fields": [{ "name": "balance", "type": "number", "source": "customer.data.balance", "default": 0 }],
+    "text": "Dear {{ to.name }},\n\nyou owe us {{ balance }}."
 }))]
 pub struct TemplateCreate {
     /// Its unique name.
@@ -128,6 +145,11 @@ pub struct TemplateCreate {
     #[serde(default)]
     #[schema(max_length = 262144, examples("<p>Thank you for writing to {{ account.display_name }}.</p>"))]
     pub html: Option<String>,
+    /// The same in other languages. Who gets it in which: the tag that is asked for, else a shorter one (`de-AT` is served
+    /// by `de`, RFC 4647 section 3.4), else the content above.
+    #[serde(default)]
+    #[schema(max_items = 50)]
+    pub variants: Vec<TemplateVariant>,
     /// What it is given for each send, by name.
     #[serde(default)]
     #[schema(max_items = 50)]
@@ -146,7 +168,7 @@ pub struct TemplateList {
 /// The values to see a template with.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({ "variables": { "message": { "subject": "Where is my order?" } } }))]
+#[schema(example = json!({ "variables": { "balance": 12.5 }, "locale": "de-AT" }))]
 pub struct TemplatePreviewRequest {
     /// What the template reads, by name: its fields, and whatever else it would be given.
     #[serde(default)]
@@ -155,6 +177,10 @@ pub struct TemplatePreviewRequest {
     /// The customer whom it reads.
     #[serde(default)]
     pub customer_id: Option<CustomerId>,
+    /// The language to see it in; the customer's when it is left out.
+    #[serde(default)]
+    #[schema(max_length = 35, pattern = "^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$", examples("de-AT"))]
+    pub locale: Option<String>,
 }
 
 /// What a template makes of given values.
@@ -169,6 +195,9 @@ pub struct TemplatePreview {
     pub html: Option<String>,
     /// What the text takes, of a template for SMS.
     pub segments: Option<Segments>,
+    /// The variant that served; none for the default content.
+    #[schema(examples("de"))]
+    pub variant: Option<String>,
     /// What the template reads and was not given; it is left out above.
     #[schema(examples("account.display_name"))]
     pub missing: Vec<String>,
@@ -207,6 +236,7 @@ impl TemplateCreate {
             subject: Set(self.subject),
             text: Set(self.text),
             html: Set(self.html),
+            variants: Set(serde_json::to_value(self.variants).unwrap_or_default()),
             fields: Set(serde_json::to_value(self.fields).unwrap_or_default()),
             ..Default::default()
         }
@@ -215,16 +245,22 @@ impl TemplateCreate {
 
 impl From<Model> for TemplateCreate {
     fn from(row: Model) -> Self {
-        let fields = fields::of(&row);
+        let (fields, variants) = (fields::of(&row), variants::of(&row));
         let Model { name, description, channel, purpose, category, subject, text, html, .. } = row;
-        Self { name, description, channel, purpose, category, subject, text, html, fields }
+        Self { name, description, channel, purpose, category, subject, text, html, variants, fields }
     }
 }
 
 impl Template {
     /// As the caller sees it.
     pub(super) fn new(row: Model, caller: &Caller) -> Self {
-        let (allowed_actions, fields) = (allowed_actions(&row, caller), fields::of(&row));
+        let allowed_actions = allowed_actions(&row, caller);
+        let (fields, variants) = (fields::of(&row), variants::of(&row));
+        let attachments = files::of(&row);
+        let partials = match row.state {
+            TemplateState::Draft => freeze::named_by(&row).into_iter().collect(),
+            _ => freeze::of(&row).into_keys().collect(),
+        };
         Self {
             id: row.id,
             name: row.name,
@@ -235,7 +271,11 @@ impl Template {
             subject: row.subject,
             text: row.text,
             html: row.html,
+            variants,
             fields,
+            partials,
+            attachments,
+            revision: row.revision,
             state: row.state,
             allowed_actions,
             created_at: row.created_at,
@@ -245,15 +285,17 @@ impl Template {
 }
 
 fn allowed_actions(row: &Model, caller: &Caller) -> Vec<TemplateAction> {
-    use TemplateAction::{Archive, Delete, Preview, Publish, TestSend, Update};
+    use TemplateAction::{Archive, Attach, Delete, Preview, Publish, TestSend, Update};
     let state = row.state;
     let is_sent = row.purpose == TemplatePurpose::General;
+    let is_mail = is_sent && row.channel == TemplateChannel::Email;
     let actions = [
         (Update, state == TemplateState::Draft, "update_template"),
         (Delete, state != TemplateState::Published, "delete_template"),
-        (Publish, state == TemplateState::Draft, "publish_template"),
+        (Publish, state != TemplateState::Archived, "publish_template"),
         (Archive, state == TemplateState::Published, "archive_template"),
         (Preview, true, "preview_template"),
+        (Attach, is_mail && state == TemplateState::Draft, "create_template_attachment"),
         (TestSend, is_sent, "test_send_template"),
     ];
     let may = |operation: &str| Access::of(operation).is_some_and(|access| access.allows(caller));

@@ -138,8 +138,16 @@ pub struct Model {
     pub text: String,
     /// The HTML, in MiniJinja; values are escaped.
     pub html: Option<String>,
+    /// The same in other languages: see [`super::variants::TemplateVariant`].
+    pub variants: Json,
     /// What it is given for each send, by name: see [`super::fields::TemplateField`].
     pub fields: Json,
+    /// What it includes, by name, as it was when it was published: see [`super::partials::freeze::Frozen`].
+    pub partials: Json,
+    /// The files that go out with it: see [`super::files::TemplateAttachment`].
+    pub attachments: Json,
+    /// How often it was published.
+    pub revision: i64,
     /// Where it stands.
     pub state: TemplateState,
     /// The row's ETag.

@@ -1,40 +1,39 @@
 //! From a template to the parts of a mail. Nothing it does takes long, and nothing gets into a header that has no
 //! business there.
 
-use std::collections::HashMap;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::LazyLock;
 
-use minijinja::value::{Rest, Serde, Value};
+use minijinja::value::{Rest, Value};
 use minijinja::{
     AutoEscape, Environment, Error, ErrorKind, State, UndefinedBehavior, escape_formatter, filters,
 };
 use serde::Serialize;
 
-use super::entity::{Model, TemplateState};
-use super::fields::{self, Fields};
-use crate::{
-    clock::Timestamp,
-    id::{ConversationId, TemplateId},
-    language,
-};
+use super::compiled::Compiled;
+use super::entity::Model;
+use crate::{clock::Timestamp, id::ConversationId, language};
 
 /// Most bytes of a rendered subject.
 pub const MAX_SUBJECT: usize = 2_000;
 /// Most bytes of a rendered text, and of rendered HTML.
 pub const MAX_BODY: usize = 512 * 1024;
 
-/// Most published templates that are kept compiled.
-const MAX_COMPILED: usize = 256;
-
 /// What is missing is an error: nobody gets a mail with a hole in it.
 static STRICT: LazyLock<Environment<'static>> = LazyLock::new(|| environment(UndefinedBehavior::Strict));
-/// What is missing is left out: for previews.
-static LENIENT: LazyLock<Environment<'static>> = LazyLock::new(|| environment(UndefinedBehavior::Chainable));
 
-fn environment(undefined: UndefinedBehavior) -> Environment<'static> {
+/// Where templates are rendered. What they are called says how: those whose name begins with `html` are escaped, and what
+/// one of them includes is the partial of that name in the same form.
+pub(super) fn environment(undefined: UndefinedBehavior) -> Environment<'static> {
     let mut env = language::environment();
     env.set_undefined_behavior(undefined);
-    env.set_auto_escape_callback(|name| if name == "html" { AutoEscape::Html } else { AutoEscape::None });
+    env.set_auto_escape_callback(|name| match name.starts_with(Part::Html.name()) {
+        true => AutoEscape::Html,
+        false => AutoEscape::None,
+    });
+    env.set_path_join_callback(|name, parent| {
+        let html = parent.starts_with(Part::Html.name());
+        partial_name(if html { Part::Html } else { Part::Text }, name).into()
+    });
     // JSON's null is as good as not there: nobody is to read "none".
     env.add_filter("default", |state: &State<'_, '_>, value: &Value, args: Rest<Value>| {
         let value = if value.is_none() { &Value::UNDEFINED } else { value };
@@ -47,6 +46,12 @@ fn environment(undefined: UndefinedBehavior) -> Environment<'static> {
         false => escape_formatter(out, state, value),
     });
     env
+}
+
+/// What the environment knows a partial by that this part of a template includes.
+pub(super) fn partial_name(part: Part, name: &str) -> String {
+    let form = if part == Part::Html { Part::Html } else { Part::Text };
+    format!("{}/{name}", form.name())
 }
 
 /// What a receipt's template may read.
@@ -105,10 +110,12 @@ pub struct Rendered {
     pub text: String,
     /// The HTML, in which values are escaped.
     pub html: Option<String>,
+    /// The language of the template that it was made of; none of the default.
+    pub variant: Option<String>,
 }
 
 /// A part of a template.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
     /// The subject.
     Subject,
@@ -148,38 +155,17 @@ pub struct RenderError {
     pub detail: String,
 }
 
-/// Makes the parts of a mail; what the template reads and the context has not is an error.
+/// Makes the parts of a mail in the default language; what the template reads and the context has not is an error.
 ///
 /// # Errors
 /// Which part fails, and why.
 pub fn render(template: &Model, context: &impl Serialize) -> Result<Rendered, RenderError> {
-    render_in(&STRICT, template, &Value::from(Serde(context)))
-}
-
-/// Makes the parts of a mail with whatever variables there are; what is missing is left out.
-///
-/// # Errors
-/// Which part fails, and why.
-pub fn preview(template: &Model, variables: &impl Serialize) -> Result<Rendered, RenderError> {
-    render_in(&LENIENT, template, &Value::from(Serde(variables)))
-}
-
-fn render_in(env: &Environment<'_>, template: &Model, context: &Value) -> Result<Rendered, RenderError> {
-    let source = |part: Part| match part {
-        Part::Subject => Some(&template.subject),
-        Part::Text => Some(&template.text),
-        Part::Html => template.html.as_ref(),
-    };
-    assemble(|part| {
-        let Some(source) = source(part) else { return Ok(None) };
-        let compiled =
-            env.template_from_named_str(part.name(), source).map_err(|error| failed(part, &error))?;
-        compiled.render(context.clone()).map(Some).map_err(|error| failed(part, &error))
-    })
+    Compiled::of(template)?.render(None, context)
 }
 
 /// The parts of a mail from what each part of the template gives.
-fn assemble(
+pub(super) fn assemble(
+    variant: Option<String>,
     mut render: impl FnMut(Part) -> Result<Option<String>, RenderError>,
 ) -> Result<Rendered, RenderError> {
     let mut part = |part: Part| match render(part)? {
@@ -197,75 +183,11 @@ fn assemble(
     }
     let html = part(Part::Html)?;
     let text = part(Part::Text)?.unwrap_or_default();
-    Ok(Rendered { subject: subject.trim().to_owned(), text, html })
+    Ok(Rendered { subject: subject.trim().to_owned(), text, html, variant })
 }
 
-fn failed(part: Part, error: &Error) -> RenderError {
+pub(super) fn failed(part: Part, error: &Error) -> RenderError {
     RenderError { part, code: "render_failed", detail: in_words(error) }
-}
-
-/// A template ready to be rendered any number of times, from any thread.
-#[derive(Debug)]
-pub struct Compiled {
-    env: Environment<'static>,
-    /// The template's fields.
-    pub fields: Fields,
-}
-
-impl Compiled {
-    /// Compiles the parts and the sources of the fields.
-    ///
-    /// # Errors
-    /// Which part is no template.
-    pub fn new(template: &Model) -> Result<Self, RenderError> {
-        let mut env = environment(UndefinedBehavior::Strict);
-        let html = template.html.as_ref().map(|html| (Part::Html, html));
-        let parts = [(Part::Subject, &template.subject), (Part::Text, &template.text)];
-        for (part, source) in parts.into_iter().chain(html) {
-            let added = env.add_template_owned(part.name(), source.clone());
-            added.map_err(|error| failed(part, &error))?;
-        }
-        let fields = Fields::compile(fields::of(template)).map_err(|fault| RenderError {
-            part: Part::Text,
-            code: "invalid_field",
-            detail: fault.to_string(),
-        })?;
-        Ok(Self { env, fields })
-    }
-
-    /// The template compiled; a published one, which is frozen, only once.
-    ///
-    /// # Errors
-    /// As [`Compiled::new`].
-    pub fn of(template: &Model) -> Result<Arc<Self>, RenderError> {
-        static PUBLISHED: LazyLock<Mutex<HashMap<TemplateId, Arc<Compiled>>>> = LazyLock::new(Mutex::default);
-        if template.state == TemplateState::Draft {
-            return Self::new(template).map(Arc::new);
-        }
-        let kept = || PUBLISHED.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = kept().get(&template.id) {
-            return Ok(Arc::clone(found));
-        }
-        let compiled = Arc::new(Self::new(template)?);
-        let mut kept = kept();
-        if kept.len() >= MAX_COMPILED {
-            kept.clear();
-        }
-        kept.insert(template.id, Arc::clone(&compiled));
-        Ok(compiled)
-    }
-
-    /// Makes the parts of a mail; what the template reads and the context has not, or has as null, is an error.
-    ///
-    /// # Errors
-    /// Which part fails, and why.
-    pub fn render(&self, context: impl Serialize) -> Result<Rendered, RenderError> {
-        let context = Value::from(Serde(context));
-        assemble(|part| {
-            let Ok(template) = self.env.get_template(part.name()) else { return Ok(None) };
-            template.render(context.clone()).map(Some).map_err(|error| failed(part, &error))
-        })
-    }
 }
 
 /// What a part reads from outside, as dotted paths in alphabetical order.
@@ -279,14 +201,22 @@ pub(super) fn reads(part: Part, source: &str) -> Result<Vec<String>, String> {
     Ok(paths)
 }
 
-fn in_words(error: &minijinja::Error) -> String {
+/// What is wrong, and where: in a partial, when it is one that fails.
+fn in_words(error: &Error) -> String {
+    let mut error = error;
+    while let Some(inner) = std::error::Error::source(error).and_then(|source| source.downcast_ref::<Error>())
+    {
+        error = inner;
+    }
     let what = match error.detail() {
         Some(detail) => format!("{}: {detail}", error.kind()),
         None => error.kind().to_string(),
     };
-    match error.line() {
-        Some(line) => format!("{what} (line {line})"),
-        None => what,
+    let partial = error.name().and_then(|name| Some(name.split_once('/')?.1));
+    match (error.line(), partial) {
+        (Some(line), Some(partial)) => format!("{what} (partial `{partial}`, line {line})"),
+        (Some(line), None) => format!("{what} (line {line})"),
+        (None, _) => what,
     }
 }
 

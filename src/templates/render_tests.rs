@@ -16,8 +16,12 @@ fn template(subject: &str, text: &str, html: Option<&str>) -> Model {
         subject: subject.into(),
         text: text.into(),
         html: html.map(Into::into),
+        variants: json!([]),
         fields: json!([]),
-        state: TemplateState::Published,
+        partials: json!({}),
+        attachments: json!([]),
+        revision: 0,
+        state: TemplateState::Draft,
         version: 1,
         created_at: Timestamp::ZERO,
         updated_at: Timestamp::ZERO,
@@ -62,8 +66,8 @@ fn what_is_not_there_is_an_error_with_its_part_and_line() {
 
 #[test]
 fn a_preview_leaves_out_what_is_not_there() {
-    let rendered =
-        preview(&template("Hi {{ name }}", "{{ a.b.c }}!", None), &json!({ "name": "Kim" })).unwrap();
+    let compiled = Compiled::lenient(&template("Hi {{ name }}", "{{ a.b.c }}!", None)).unwrap();
+    let rendered = compiled.render(None, json!({ "name": "Kim" })).unwrap();
     assert_eq!((rendered.subject.as_str(), rendered.text.as_str()), ("Hi Kim", "!"));
 }
 
@@ -93,5 +97,59 @@ fn a_template_reaches_nothing_but_its_context() {
         ["{% include 'x' %}", "{% import 'x' as y %}", "{% extends 'x' %}", "{{ range(3) }}", "{{ debug() }}"]
     {
         assert!(render(&template("Hi", source, None), &context("Hi")).is_err(), "{source}");
+    }
+}
+
+fn including(text: &str, html: &str, partials: serde_json::Value) -> Model {
+    Model { partials, ..template("Hi", text, Some(html)) }
+}
+
+#[test]
+fn a_partial_is_escaped_as_the_part_that_includes_it() {
+    let partials = json!({ "sign": { "text": "-- {{ name }}", "html": "<i>{{ name }}</i>{% include 'end' %}" }, "end": { "text": "", "html": "<br>{{ name }}" } });
+    let include = "{% include 'sign' %}";
+    let rendered = render(&including(include, include, partials), &json!({ "name": "<K>" })).unwrap();
+    assert_eq!(
+        (rendered.text.as_str(), rendered.html.as_deref()),
+        ("-- <K>", Some("<i>&lt;K&gt;</i><br>&lt;K&gt;"))
+    );
+}
+
+#[test]
+fn what_fails_in_a_partial_is_said_with_its_name_and_line() {
+    let partials = json!({ "sign": { "text": "one\n{{ nobody }}", "html": null } });
+    let failed = render(&including("\n\n{% include 'sign' %}", "", partials), &json!({})).unwrap_err();
+    assert!(failed.detail.contains("(partial `sign`, line 2)"), "{}", failed.detail);
+}
+
+#[test]
+fn partials_share_one_fuel_and_do_not_go_round_for_ever() {
+    let round = json!({ "a": { "text": "{% include 'a' %}", "html": null } });
+    assert_eq!(
+        render(&including("{% include 'a' %}", "", round), &json!({})).unwrap_err().code,
+        "render_failed"
+    );
+    let items = "[1,2,3,4,5,6,7,8,9,10]";
+    let nested = |inner: &str| {
+        format!("{}{inner}{}", format!("{{% for i in {items} %}}").repeat(4), "{% endfor %}".repeat(4))
+    };
+    let many = json!({ "a": { "text": nested("x"), "html": null } });
+    let failed = render(&including(&nested("{% include 'a' %}"), "", many), &json!({})).unwrap_err();
+    assert!(failed.detail.contains("fuel"), "{}", failed.detail);
+}
+
+#[test]
+fn the_language_that_serves_best_is_rendered() {
+    let variants = json!([{ "locale": "de", "subject": "Hallo", "text": "Guten Tag", "html": null }, { "locale": "de-CH", "subject": "Salü", "text": "Grüezi", "html": "<b>Grüezi</b>" }]);
+    let compiled =
+        Compiled::new(&Model { variants, ..template("Hi", "Hello", Some("<b>Hello</b>")) }).unwrap();
+    let spoken = |locale: Option<&str>| {
+        let Rendered { subject, html, variant, .. } = compiled.render(locale, json!({})).unwrap();
+        (subject, html, variant)
+    };
+    assert_eq!(spoken(Some("de-AT")), ("Hallo".into(), None, Some("de".into())));
+    assert_eq!(spoken(Some("DE-ch")), ("Salü".into(), Some("<b>Grüezi</b>".into()), Some("de-CH".into())));
+    for other in [None, Some("fr"), Some("d"), Some("")] {
+        assert_eq!(spoken(other), ("Hi".into(), Some("<b>Hello</b>".into()), None));
     }
 }

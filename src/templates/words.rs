@@ -1,5 +1,5 @@
-//! The filters and tests that a template uses. MiniJinja looks them up only while it renders; a template that compiled is
-//! scanned for their names before it is published.
+//! The filters, tests and includes that a template uses. MiniJinja looks them up only while it renders; a template that
+//! compiled is scanned for their names before it is published.
 
 use std::iter::Peekable;
 use std::str::Chars;
@@ -7,12 +7,34 @@ use std::str::Chars;
 use super::fields::TemplateField;
 use crate::language::{FILTERS, TESTS};
 
-/// What is wrong with the filters and tests of a template's part: a code and a sentence each.
-pub(super) fn wrong_in_template(source: &str) -> Vec<(&'static str, String)> {
+/// Statements that take another template by another way than `include`.
+const FOREIGN: [&str; 3] = ["import", "from", "extends"];
+
+/// A `{{ … }}` or `{% … %}` of a template.
+#[derive(Debug)]
+struct Block<'a> {
+    /// Where it begins, in bytes.
+    at: usize,
+    /// The names and signs in it.
+    words: Vec<&'a str>,
+}
+
+/// A partial that a template includes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Include<'a> {
+    /// The partial's name.
+    pub name: &'a str,
+    /// Where it is included: `line 2, column 7`.
+    pub place: String,
+}
+
+/// The blocks of a template's part, without comments and what is between `raw` and `endraw`.
+fn blocks(source: &str) -> Vec<Block<'_>> {
     let mut found = Vec::new();
     let mut rest = source;
     while let Some(at) = rest.find("{{").into_iter().chain(rest.find("{%")).chain(rest.find("{#")).min() {
         let comment = rest[at..].starts_with("{#");
+        let begins = source.len() - rest.len() + at;
         rest = &rest[at + 2..];
         if comment {
             rest = rest.split_once("#}").map_or("", |(_, after)| after);
@@ -23,9 +45,55 @@ pub(super) fn wrong_in_template(source: &str) -> Vec<(&'static str, String)> {
             rest = rest.split_once("endraw").map_or("", |(_, after)| after);
             continue;
         }
-        found.extend(wrong(&words));
+        found.push(Block { at: begins, words });
     }
     found
+}
+
+/// What is wrong with the filters and tests of a template's part: a code and a sentence each.
+pub(super) fn wrong_in_template(source: &str) -> Vec<(&'static str, String)> {
+    blocks(source).iter().flat_map(|block| wrong(&block.words)).collect()
+}
+
+/// The partials that a template's part includes, in their order.
+///
+/// # Errors
+/// A sentence with the place: a name that is not written out, or a statement that takes other templates in another way.
+pub(super) fn includes(source: &str) -> Result<Vec<Include<'_>>, String> {
+    let mut found = Vec::new();
+    for Block { at, words } in blocks(source).into_iter().filter(|block| source[block.at..].starts_with("{%"))
+    {
+        let words: Vec<&str> = words.into_iter().filter(|word| !matches!(*word, "-" | "+")).collect();
+        match words.as_slice() {
+            ["include", name] => match literal(name) {
+                Some(name) => found.push(Include { name, place: place(source, at) }),
+                None => return Err(format!("{}: name the partial in quotes", place(source, at))),
+            },
+            ["include", ..] => {
+                return Err(format!("{}: write {{% include \"name\" %}}", place(source, at)));
+            }
+            [statement, ..] if FOREIGN.contains(statement) => {
+                let detail = format!("there is no {{% {statement} %}}: use partials with {{% include %}}");
+                return Err(format!("{}: {detail}", place(source, at)));
+            }
+            _ => {}
+        }
+    }
+    Ok(found)
+}
+
+/// What is between the quotes.
+fn literal(word: &str) -> Option<&str> {
+    let quote = word.chars().next().filter(|c| matches!(c, '"' | '\''))?;
+    word[1..].strip_suffix(quote).filter(|name| !name.contains(['\\', quote]))
+}
+
+/// The line and column, from 1, of a byte.
+fn place(source: &str, at: usize) -> String {
+    let before = &source[..at];
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    format!("line {line}, column {column}")
 }
 
 /// The same for the source of a field.
@@ -119,5 +187,27 @@ mod tests {
             [""; 0]
         );
         assert_eq!(codes("{{ é|größer }} {{"), ["unknown_filter"]);
+    }
+
+    #[test]
+    fn includes_are_found_with_their_places_and_nothing_else_takes_templates() {
+        let source = "a\n é {% include \"footer\" %}{# {% include 'no' %} #}{{ '{% include \"no\" %}' }}\n{%- include 'x-1' -%}";
+        let found: Vec<_> = includes(source).unwrap().into_iter().map(|one| (one.name, one.place)).collect();
+        assert_eq!(
+            found,
+            [("footer", "line 2, column 4".to_owned()), ("x-1", "line 3, column 1".to_owned())]
+        );
+        for refused in [
+            "{% include name %}",
+            "{% include 'a' ~ 'b' %}",
+            "{% include ['a'] %}",
+            "{% include 'a' ignore missing %}",
+            "{% import 'a' as b %}",
+            "{% from 'a' import b %}",
+            "x\n {% extends 'a' %}",
+        ] {
+            assert!(includes(refused).unwrap_err().starts_with("line "), "{refused}");
+        }
+        assert_eq!(includes("{{ include }}{% if import %}{% endif %}").unwrap(), []);
     }
 }

@@ -39,11 +39,13 @@ on_both! {
         post(&admin, &format!("{path}/archive")).await.problem(409, "invalid_state");
         let published = post(&admin, &format!("{path}/publish")).await;
         assert_eq!(published.header("etag"), "\"3\"");
-        assert_eq!(published.ok()["allowed_actions"], json!(["archive", "preview"]));
-        post(&admin, &format!("{path}/publish")).await.problem(409, "invalid_state");
+        assert_eq!(published.ok()["allowed_actions"], json!(["publish", "archive", "preview"]));
+        let again = post(&admin, &format!("{path}/publish")).await;
+        assert_eq!((again.header("etag"), &again.body["revision"]), ("\"3\"", &json!(1)), "nothing that it includes has changed");
         admin.patch(&path, json!({ "text": "x" })).await.problem(409, "version_locked");
         admin.delete(&path).await.problem(409, "invalid_state");
         assert_eq!(post(&admin, &format!("{path}/archive")).await.ok()["state"], "archived");
+        post(&admin, &format!("{path}/publish")).await.problem(409, "invalid_state");
         admin.patch(&path, json!({ "text": "x" })).await.problem(409, "version_locked");
         assert_eq!(admin.delete(&path).await.status, 204);
         admin.get(&path).await.problem(404, "not_found");
@@ -90,7 +92,7 @@ on_both! {
         let path = format!("{}/preview", create(&admin, receipt()).await);
         let variables = json!({ "message": { "subject": "Hi", "from": { "name": "<Kim>" } } });
         let shown = admin.post(&path, json!({ "variables": variables })).await.ok();
-        assert_eq!(shown, json!({ "subject": "Re: Hi", "text": "Dear <Kim>", "html": "<p>Dear &lt;Kim&gt;</p>", "segments": null, "missing": [] }));
+        assert_eq!(shown, json!({ "subject": "Re: Hi", "text": "Dear <Kim>", "html": "<p>Dear &lt;Kim&gt;</p>", "segments": null, "variant": null, "missing": [] }));
         let empty = admin.post(&path, json!({})).await.ok();
         assert_eq!((&empty["text"], &empty["missing"]), (&json!("Dear "), &json!(["message.from.name", "message.subject"])));
         let injected = admin.post(&path, json!({ "variables": { "message": { "subject": "a\r\nBcc: b@example.com" } } })).await;
