@@ -18,7 +18,6 @@ use crate::{
     },
     customers::{self, entity::customer},
     id::{CampaignId, ConversationId, MessageId},
-    instance::instance_id,
     mail::{
         address::Mailbox,
         compose::{AutoSubmitted, Outgoing},
@@ -76,7 +75,7 @@ impl Printer {
             campaign_id: row.campaign_id,
             account,
             template: template.context("the template is gone")?,
-            press: Press::new(app, instance_id(app).await?, app.clock.now()),
+            press: Press::of(app, db, app.clock.now()).await?,
             campaign: campaign.map(|row| CampaignContext { id: row.id, name: row.name }),
         })
     }
@@ -133,6 +132,11 @@ impl Printer {
             unsubscribe_url: Some(self.links.url(id)),
         };
         from_template(&self.template, &Map::new(), context).map_err(|failed| failed.to_string())
+    }
+
+    /// Whether the keys that it signs with are still those in force.
+    pub fn is_current(&self) -> bool {
+        self.press.is_current()
     }
 
     /// The account that the broadcast is sent from.

@@ -271,7 +271,7 @@ impl<'a> Round<'a> {
         while self.runs < room.min(self.bulk.len()) {
             self.runs += 1;
             let (bulk, server) = (Arc::clone(&self.bulk), Arc::clone(&server));
-            self.running.push(async move { Done::Ran(run(bulk, server).await) }.boxed());
+            self.running.push(async move { Done::Ran(Box::pin(run(bulk, server)).await) }.boxed());
         }
     }
 

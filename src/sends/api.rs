@@ -71,7 +71,8 @@ pub struct MessageCreate {
     #[serde(default)]
     #[schema(value_type = Object, example = json!({ "order": 4711 }))]
     pub variables: Map<String, Value>,
-    /// Whether people asked for it, when its content is given; `transactional` when it is left out.
+    /// Whether people asked for it, when its content is given; `transactional` when it is left out. Marketing has
+    /// `{{ unsubscribe_url }}` in its text and its HTML, where the recipient's own link is put.
     #[serde(default)]
     pub category: Option<MessageCategory>,
     /// What it says, instead of a template.

@@ -15,7 +15,7 @@ use crate::{
     clock::Timestamp,
     conversations::outbound::{self, Filed},
     http::{Answer, Caller, Idempotency, Problem, idempotency::Start},
-    id::{MessageId, UserId},
+    id::UserId,
     mail::sms::segments::measure,
     templates::entity::TemplateCategory,
 };
@@ -28,6 +28,7 @@ pub(super) async fn dry_run(app: &App, wanted: MessageCreate) -> Result<CreatedM
     let now = app.clock.now();
     let plan = Plan::of(app, app.db.read(), &wanted, now).await?;
     let parts = plan.parts(&wanted)?;
+    plan.fields(plan.category(&wanted))?;
     Ok(shown(&plan, &wanted, parts, now))
 }
 
@@ -49,7 +50,7 @@ pub(super) async fn create(
     let plan = Plan::of(app, &*work.tx, &wanted, now).await?;
     // Rendering, composing and the object store take their time, and no transaction waits for them.
     let paused = work.pause().await?;
-    let begun = beginning(&plan, &wanted, plan.parts(&wanted)?, caller.user_id(), now);
+    let begun = beginning(&plan, &wanted, plan.parts(&wanted)?, caller.user_id(), now)?;
     let filed = outbound::prepare(app, now, &plan.account, begun.letter(), "/content").await?;
     outbound::finish(app, paused, begun.remembered(filed), async |tx, filed| {
         let created = file(app, tx, now, &plan, &wanted, &begun, filed).await?;
@@ -59,23 +60,27 @@ pub(super) async fn create(
 }
 
 /// The message to be, of what was asked for.
+///
+/// # Errors
+/// Those of [`Plan::fields`].
 pub(super) fn beginning(
     plan: &Plan,
     wanted: &MessageCreate,
     parts: Parts,
     author_id: Option<UserId>,
     now: Timestamp,
-) -> Beginning {
-    Beginning {
-        id: MessageId::new(now),
+) -> Result<Beginning, Problem> {
+    Ok(Beginning {
+        id: plan.id,
         place: plan.place,
         to: plan.to.clone(),
         parts,
+        fields: plan.fields(plan.category(wanted))?,
         author_id,
         about: plan.about(wanted),
         not_before: wanted.send_at.filter(|at| *at > now),
         barred: plan.barred,
-    }
+    })
 }
 
 /// Files it, if its account still sends.

@@ -48,7 +48,8 @@ pub struct TemplateTestSend {
 
 /// Send a template once to somebody who looks at it, also as a draft.
 ///
-/// The subject, or the text of a template for SMS, begins with `[Test]`. An address that may not be written to gets no tests either.
+/// The subject, or the text of a template for SMS, begins with `[Test]`. An address that may not be written to gets no tests
+/// either, but who unsubscribed does. A link to unsubscribe works: whoever follows it gets no more marketing.
 #[utoipa::path(tag = "templates", params(("id" = TemplateId, Path)), request_body = TemplateTestSend,
     responses((status = 201, description = "It is on its way.", body = CreatedMessage, headers(("Location" = String)))))]
 #[post("/templates/{id}/test-send")]
@@ -79,16 +80,16 @@ pub async fn test_send_template(
         plan.customer = Some(found.ok_or_else(|| Problem::unknown_reference("/customer_id", "customer"))?);
     }
     let paused = work.pause().await?;
-    let mut context = plan.context();
-    context.unsubscribe_url = Some(format!("{}/u/test", app.config.public_url()));
-    let mut parts = from_template(&template, &variables, context).map_err(|why| write::unwritten(&why))?;
+    let mut parts =
+        from_template(&template, &variables, plan.context()).map_err(|why| write::unwritten(&why))?;
     let marked = if plan.channel == Channel::Email { &mut parts.subject } else { &mut parts.text };
     marked.insert_str(0, MARK);
     if plan.channel == Channel::Sms {
         segments(&plan.account, &parts.text)
             .map_err(|detail| Problem::invalid("/variables", "too_many_segments", detail))?;
     }
-    let mut begun = send::beginning(&plan, &wanted, parts, caller.user_id(), now);
+    let mut begun = send::beginning(&plan, &wanted, parts, caller.user_id(), now)?;
+    begun.fields = plan.fields(template.category)?;
     begun.about.template_id = Some(template.id);
     begun.about.customer_id = None;
     let filed = outbound::prepare(&app, now, &plan.account, begun.letter(), "/variables").await?;
