@@ -32,7 +32,7 @@ test: setup ## Every test: the crate on real servers, the stack, then the contra
 	@tools/stage.sh build          cargo build --workspace --all-targets
 	@tools/stage.sh stack          python3 tests/stack/test_stack.py
 	@tools/stage.sh bounces        tools/bounce-corpus.sh target/bounces
-	@tools/stage.sh cargo-test     env POSTROOM_TEST_BOUNCES=$(CURDIR)/target/bounces $(STACK) run -- cargo test --workspace --no-fail-fast
+	@tools/stage.sh cargo-test     env POSTROOM_TEST_BOUNCES=$(CURDIR)/target/bounces POSTROOM_TEST_PYTHON=$(CURDIR)/.venv/bin/python $(STACK) run -- cargo test --workspace --no-fail-fast
 	@tools/stage.sh lint-openapi   tools/lint-openapi.sh
 	@tools/stage.sh postman        tools/with-sandbox.sh tools/postman.sh
 	@tools/stage.sh schemathesis   tools/with-sandbox.sh tools/schemathesis.sh

@@ -27,7 +27,7 @@ use crate::{
     },
     accounts, agents, answers,
     app::App,
-    attempts, broadcasts, campaigns, classes, conversations, customers, delivery, events,
+    attempts, broadcasts, campaigns, classes, conversations, customers, delivery, dkim, events,
     http::{
         body::BodyLimit,
         contract::Contract,
@@ -65,6 +65,7 @@ fn mount_v1(v1: &mut ServiceConfig<'_>) {
         .configure(scripts::api::mount)
         .configure(templates::api::mount)
         .configure(outgoing::api::mount)
+        .configure(dkim::api::mount)
         .configure(sends::api::mount)
         .configure(campaigns::api::mount)
         .configure(attempts::api::mount)

@@ -18,6 +18,7 @@ use crate::{
     config::Config,
     db::Db,
     delivery::Connections,
+    dkim::signers::Keyring,
     events::Tail,
     instance,
     mail::tls::Trust,
@@ -64,6 +65,8 @@ pub struct Shared {
     pub scripts: Library,
     /// Who vouches for the outgoing server's certificate.
     pub authorities: Authorities,
+    /// The keys that sign mail, opened.
+    pub dkim: Keyring,
     /// Open connections to the outgoing server.
     pub connections: Connections,
     /// The certificate authorities that mail servers are believed by, once they were read.
@@ -119,6 +122,7 @@ impl App {
             claims: Claims::default(),
             scripts: Library::default(),
             authorities: Authorities::default(),
+            dkim: Keyring::default(),
             connections: Connections::default(),
             trust: OnceLock::new(),
             wakes: Arc::default(),

@@ -119,6 +119,8 @@ ids! {
     ImportId,
     /// A bulk send.
     BroadcastId,
+    /// A key that signs mail.
+    DkimKeyId,
     /// An event of the log.
     EventId,
     /// An entry of the audit log.

@@ -19,6 +19,7 @@ pub mod conversations;
 pub mod customers;
 pub mod db;
 pub mod delivery;
+pub mod dkim;
 pub mod events;
 pub mod feedback;
 pub mod housekeeping;
@@ -83,10 +84,14 @@ pub const FEATURE_EDGES: &[(&str, &[&str])] = &[
     ),
     ("campaigns", &["accounts", "conversations", "customers", "delivery", "scripts", "templates"]),
     ("classes", &["scripts"]),
-    ("conversations", &["accounts", "delivery", "work"]),
+    ("conversations", &["accounts", "delivery", "dkim", "work"]),
     // Erasing a customer reaches what campaigns and broadcasts keep of them.
     ("customers", &["accounts", "broadcasts", "campaigns", "suppressions"]),
-    ("delivery", &["accounts", "broadcasts", "conversations", "customers", "outgoing", "suppressions"]),
+    (
+        "delivery",
+        &["accounts", "broadcasts", "conversations", "customers", "dkim", "outgoing", "suppressions"],
+    ),
+    ("dkim", &["accounts"]),
     ("events", &[]),
     ("feedback", &["broadcasts", "conversations", "delivery", "suppressions"]),
     (
@@ -102,7 +107,7 @@ pub const FEATURE_EDGES: &[(&str, &[&str])] = &[
             "work",
         ],
     ),
-    ("outgoing", &["accounts"]),
+    ("outgoing", &["accounts", "dkim"]),
     ("queues", &["agents", "scripts", "work"]),
     ("receipts", &["accounts", "conversations", "templates"]),
     ("scripts", &["accounts", "agents", "campaigns", "classes", "conversations", "queues", "templates"]),

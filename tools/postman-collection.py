@@ -703,6 +703,22 @@ def customers():
     ]
 
 
+def dkim_keys():
+    one = {"id": "{{dkim_key_id}}"}
+    return [
+        request("create_dkim_key", body={"domain": "centre.test", "selector": "s-{{run}}", "algorithm": "ed25519"},
+                save={"dkim_key_id": "body.id", "dkim_record": "body.dns_record"},
+                test=[*state_is("draft"), ("no secret", "!pm.response.text().includes('PRIVATE')")]),
+        request("list_dkim_keys", query={"domain": "centre.test"}, test=[("it is listed", "body.items.length > 0")]),
+        request("get_dkim_key", path=one, test=state_is("draft")),
+        request("check_dkim_key", path=one, body={"published": "{{dkim_record}}"},
+                test=[("the record fits", "body.steps.find((step) => step.name === 'record').ok")]),
+        request("activate_dkim_key", path=one, test=state_is("active")),
+        request("retire_dkim_key", path=one, test=state_is("retired")),
+        delete("dkim_key", "dkim_key_id"),
+    ]
+
+
 def outgoing():
     one = {"id": "{{captured_id}}"}
     return [
@@ -742,7 +758,7 @@ def collection():
         ("offers", offers()), ("work items", work_items()), ("messages", messages()), ("suppressions", suppressions()),
         ("outcomes", outcomes()), ("lists", lists()), ("customers", customers()),
         ("campaigns", campaigns()),
-        ("outgoing server", outgoing()), ("broadcasts", broadcasts()),
+        ("outgoing server", outgoing()), ("DKIM keys", dkim_keys()), ("broadcasts", broadcasts()),
         ("conversations", conversations()), ("work items, to the end", work_items_end()), ("events", events()),
         ("sandbox", sandbox()),
     ]

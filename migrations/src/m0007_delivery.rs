@@ -1,6 +1,6 @@
-//! The outgoing server, messages due to be sent, every step of every try, and what the sandbox captured.
+//! The outgoing server, the keys that sign mail, messages due to be sent, every step of every try, and what the sandbox captured.
 
-crate::sql::migration!(UP, drops ["captured_messages", "delivery_steps", "deliveries", "outgoing_server"]);
+crate::sql::migration!(UP, drops ["captured_messages", "delivery_steps", "deliveries", "dkim_keys", "outgoing_server"]);
 
 const UP: &str = "
 CREATE TABLE outgoing_server (
@@ -27,6 +27,22 @@ CREATE TABLE outgoing_server (
     created_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL
 );
+CREATE TABLE dkim_keys (
+    id {uuid} PRIMARY KEY,
+    domain TEXT NOT NULL,
+    selector TEXT NOT NULL,
+    algorithm TEXT NOT NULL,
+    state TEXT NOT NULL,
+    dns_record TEXT NOT NULL,
+    private_key_sealed {bytes} NOT NULL,
+    activated_at BIGINT,
+    retired_at BIGINT,
+    version BIGINT NOT NULL,
+    created_at BIGINT NOT NULL,
+    updated_at BIGINT NOT NULL,
+    CONSTRAINT uq_dkim_keys__selector UNIQUE (domain, selector)
+);
+CREATE INDEX ix_dkim_keys__state ON dkim_keys (state, id);
 CREATE TABLE deliveries (
     message_id {uuid} PRIMARY KEY REFERENCES messages (id) ON DELETE CASCADE,
     envelope_from TEXT NOT NULL,

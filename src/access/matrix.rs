@@ -189,6 +189,14 @@ pub const MATRIX: &[(&str, Access)] = &[
     ("get_captured_message", Roles(SUPERVISOR, "outgoing:read")),
     ("get_captured_message_raw", Roles(SUPERVISOR, "outgoing:read")),
     ("delete_captured_messages", Roles(ADMIN, "outgoing:write")),
+    // DKIM keys
+    ("list_dkim_keys", Roles(SUPERVISOR, "outgoing:read")),
+    ("get_dkim_key", Roles(SUPERVISOR, "outgoing:read")),
+    ("check_dkim_key", Roles(SUPERVISOR, "outgoing:read")),
+    ("create_dkim_key", Roles(ADMIN, "outgoing:write")),
+    ("delete_dkim_key", Roles(ADMIN, "outgoing:write")),
+    ("activate_dkim_key", Roles(ADMIN, "outgoing:write")),
+    ("retire_dkim_key", Roles(ADMIN, "outgoing:write")),
     // delivery of messages
     ("get_message_delivery", Roles(STAFF, "conversations:read")),
     ("get_message_timeline", Roles(STAFF, "conversations:read")),

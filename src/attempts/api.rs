@@ -155,7 +155,8 @@ pub struct AttemptMessage {
 /// - `do_not_contact`: the customer wants no contact, and the rule does not name that ending.
 /// - `too_many_segments`: the text would take more segments than the account allows.
 /// - `template_not_published`: its template was archived or is still a draft.
-/// - `marketing_not_supported`: rules send no marketing yet.
+/// - `no_unsubscribe_link`: marketing needs a link to unsubscribe with, and receivers would not take one of this
+///   installation.
 /// - `no_sender_account`: the campaign has no account to send from.
 /// - `account_not_in_use`: the account is not in use.
 /// - `no_address`: the customer has no address, or none that can be written to.
@@ -181,8 +182,8 @@ pub enum SkipReason {
     TooManySegments,
     /// Its template is not published.
     TemplateNotPublished,
-    /// Rules send no marketing yet.
-    MarketingNotSupported,
+    /// Marketing needs a link to unsubscribe with that receivers take.
+    NoUnsubscribeLink,
     /// The campaign has no account to send from.
     NoSenderAccount,
     /// The account is not in use.

@@ -7,6 +7,7 @@ use sea_orm::{
     QuerySelect,
 };
 use serde_json::Map;
+use tokio::task::spawn_blocking;
 
 use super::{
     api::{AttemptMessage, SkipReason, SkippedRule},
@@ -34,11 +35,12 @@ use crate::{
     db::among,
     http::Problem,
     id::{CalendarId, ConversationId, MessageId, RuleId, TemplateId, UserId, new_uuid},
+    mail::compose::ComposeError,
     scripts::{calendar::Calendar, entity::calendar, library::stored_calendar},
     sends::begin::{
-        self, About, Beginning, IN_USE, Place, Unwritten, account_context, category_refusal, from_template,
+        self, About, Beginning, IN_USE, Place, Unwritten, account_context, category_fields, from_template,
     },
-    suppressions::{AddressKeys, Barred, entity::SuppressionReason},
+    suppressions::{AddressKeys, Barred, entity::SuppressionReason, link::Links},
     templates::{
         context::{CampaignContext, GeneralContext, RecipientContext},
         entity::{self as template, TemplateCategory, TemplateState},
@@ -55,6 +57,11 @@ struct Skip {
 impl Skip {
     fn new(reason: SkipReason, detail: impl Into<String>) -> Self {
         Self { reason, detail: detail.into(), suppressed_by: None }
+    }
+
+    fn of(self, rule: &MessageRule, rule_id: RuleId) -> SkippedRule {
+        let Self { reason, detail, suppressed_by } = self;
+        SkippedRule { rule_id, name: rule.name.clone(), trigger: rule.trigger, reason, detail, suppressed_by }
     }
 }
 
@@ -83,6 +90,7 @@ struct Read {
     /// The rules that have sent something to the customer.
     sent: HashSet<RuleId>,
     barred: Barred,
+    links: Links,
 }
 
 impl Case<'_> {
@@ -107,18 +115,38 @@ impl Case<'_> {
         for rule in rules {
             let Some(rule_id) = rule.id else { continue };
             match self.judge(&rule, rule_id, happened, ending, &read) {
-                Ok((beginning, filed)) => begun.push((rule, rule_id, beginning, filed)),
-                Err(Skip { reason, detail, suppressed_by }) => skipped.push(SkippedRule {
-                    rule_id,
-                    name: rule.name,
-                    trigger: rule.trigger,
-                    reason,
-                    detail,
-                    suppressed_by,
-                }),
+                Ok(beginning) => begun.push((rule, rule_id, beginning)),
+                Err(skip) => skipped.push(skip.of(&rule, rule_id)),
             }
         }
-        Ok((self.file(&read.accounts, begun).await?, skipped))
+        let mut printed = Vec::with_capacity(begun.len());
+        for (rule, rule_id, beginning, filed) in self.print(&read.accounts, begun).await? {
+            match filed {
+                Ok(filed) => printed.push((rule, rule_id, beginning, filed)),
+                Err(error) => {
+                    skipped.push(Skip::new(SkipReason::RenderFailed, error.to_string()).of(&rule, rule_id));
+                }
+            }
+        }
+        Ok((self.file(&read.accounts, printed).await?, skipped))
+    }
+
+    /// Composes what is to be sent on another thread: signing takes its time, and others are served by this one.
+    async fn print(
+        &self,
+        accounts: &HashMap<Channel, account::Model>,
+        begun: Vec<(MessageRule, RuleId, Beginning)>,
+    ) -> Result<Vec<(MessageRule, RuleId, Beginning, Result<Filed, ComposeError>)>, Problem> {
+        if begun.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (press, accounts) = (self.press.clone(), accounts.clone());
+        let print = move |(rule, rule_id, beginning): (MessageRule, RuleId, Beginning)| {
+            let filed = beginning.print(&press, accounts.get(&rule.channel)?);
+            Some((rule, rule_id, beginning, filed))
+        };
+        let printed = spawn_blocking(move || begun.into_iter().filter_map(print).collect()).await;
+        printed.map_err(Problem::internal)
     }
 
     async fn file(
@@ -192,11 +220,12 @@ impl Case<'_> {
             templates: templates.into_iter().map(|row| (row.id, row)).collect(),
             calendars: calendars(tx, rules).await?,
             sent: sent.into_iter().collect(),
+            links: Links::of(self.app),
             barred: Barred::among(tx, AddressKeys::of(self.app), address, self.now).await?,
         })
     }
 
-    /// The composed message of a rule, or why there is none.
+    /// The message of a rule, or why there is none.
     fn judge(
         &self,
         rule: &MessageRule,
@@ -204,7 +233,7 @@ impl Case<'_> {
         happened: &Happened,
         ending: &Ending,
         read: &Read,
-    ) -> Result<(Beginning, Filed), Skip> {
+    ) -> Result<Beginning, Skip> {
         self.fits(rule, happened, ending)?;
         let template = sendable(rule, read)?;
         let account = sender(rule, read)?;
@@ -218,12 +247,15 @@ impl Case<'_> {
             return Err(Skip { suppressed_by, ..Skip::new(SkipReason::Suppressed, reason.words()) });
         }
         let not_before = self.not_before(rule, read)?;
+        let id = MessageId::new(self.now);
+        let fields = category_fields(&read.links, id, rule.channel, template.category);
+        let fields = fields.map_err(|error| Skip::new(SkipReason::NoUnsubscribeLink, error.to_string()))?;
         let context = GeneralContext {
             customer: Some(context::of(self.customer)),
             campaign: Some(CampaignContext { id: self.campaign.id, name: self.campaign.name.clone() }),
             to: Some(RecipientContext { name: to.name.clone(), address: to.address.clone() }),
             account: Some(account_context(account)),
-            unsubscribe_url: None,
+            unsubscribe_url: Some(read.links.url(id)),
         };
         let parts = from_template(template, &Map::new(), context).map_err(|why| match &why {
             Unwritten::Field(fault) if fault.code == "missing_field" => {
@@ -236,12 +268,13 @@ impl Case<'_> {
                 .map_err(|detail| Skip::new(SkipReason::TooManySegments, detail))?;
         }
         let begins = Place { conversation_id: ConversationId::new(self.now), is_known: false };
-        let beginning = Beginning {
-            id: MessageId::new(self.now),
+        Ok(Beginning {
+            id,
             place: read.place.filter(|_| rule.channel == Channel::Sms).unwrap_or(begins),
             to,
             parts,
             files: self.files.of(template),
+            fields,
             author_id: self.author_id,
             about: About {
                 template_id: Some(template.id),
@@ -252,10 +285,7 @@ impl Case<'_> {
             },
             not_before,
             barred: None,
-        };
-        let filed = beginning.print(self.press, account);
-        let filed = filed.map_err(|error| Skip::new(SkipReason::RenderFailed, error.to_string()))?;
-        Ok((beginning, filed))
+        })
     }
 
     /// Whether what happened is what the rule waits for.
@@ -319,9 +349,7 @@ fn sendable<'a>(rule: &MessageRule, read: &'a Read) -> Result<&'a template::Mode
     if Channel::from(template.channel) != rule.channel {
         return Err(Skip::new(SkipReason::TemplateNotPublished, "the template is for another channel"));
     }
-    // Who gets texts can send a stop word.
-    let refusal = category_refusal(template.category).filter(|_| rule.channel == Channel::Email);
-    refusal.map_or(Ok(template), |detail| Err(Skip::new(SkipReason::MarketingNotSupported, detail)))
+    Ok(template)
 }
 
 fn sender<'a>(rule: &MessageRule, read: &'a Read) -> Result<&'a account::Model, Skip> {

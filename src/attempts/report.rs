@@ -23,7 +23,6 @@ use crate::{
     events::{self, NewEvent},
     http::{Answer, Caller, Code, Idempotency, Problem, idempotency::Start, problem::FieldError},
     id::{AttemptId, CustomerId},
-    instance::instance_id,
 };
 
 /// How far ahead a call-back may be agreed, in seconds.
@@ -53,7 +52,7 @@ pub(super) async fn take(
     let now = app.clock.now();
     check(&report, now)?;
     // Read before the transaction, because it may have to be written first.
-    let press = Press::new(app, instance_id(app).await?, now);
+    let press = Press::of(app, app.db.read(), now).await?;
     let files = Files::of_rules(app, &whose, report.campaign_id).await?;
     let work = match idempotency.start(&app.db, now).await? {
         Start::Replay(answer) => return Ok(answer),

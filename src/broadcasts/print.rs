@@ -20,7 +20,6 @@ use crate::{
     },
     customers::{self, entity::customer},
     id::{CampaignId, ConversationId, MessageId, TemplateId},
-    instance::instance_id,
     mail::{
         address::Mailbox,
         compose::{AutoSubmitted, Outgoing, OutgoingAttachment},
@@ -91,7 +90,7 @@ impl Printer {
             files: files::load(app, &template).await?,
             template_id: template.id,
             compiled,
-            press: Press::new(app, instance_id(app).await?, app.clock.now()),
+            press: Press::of(app, db, app.clock.now()).await?,
             campaign: campaign.map(|row| CampaignContext { id: row.id, name: row.name }),
         })
     }
@@ -165,6 +164,11 @@ impl Printer {
     /// The files that go out with each mail.
     pub fn files(&self) -> &[OutgoingAttachment] {
         &self.files
+    }
+
+    /// Whether the keys that it signs with are still those in force.
+    pub fn is_current(&self) -> bool {
+        self.press.is_current()
     }
 
     /// The account that the broadcast is sent from.

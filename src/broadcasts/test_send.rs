@@ -123,6 +123,7 @@ pub async fn test_send_broadcast(
         to,
         parts: parts.clone(),
         files: printer.files().to_vec(),
+        fields: Vec::new(),
         author_id: caller.user_id(),
         about: About {
             template_id: Some(row.template_id),

@@ -3,7 +3,7 @@
 use actix_web::HttpResponse;
 use sea_orm::{
     ActiveValue::Set,
-    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel, QueryFilter,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel, QueryFilter,
     sea_query::{Expr, ExprTrait},
 };
 use serde::Serialize;
@@ -26,6 +26,7 @@ use crate::{
         Outbound, enqueue,
         enqueue::{Precedence, enter_sent},
     },
+    dkim::signers::Signers,
     events::{self, NewEvent},
     http::{
         Answer, Code, Problem,
@@ -85,17 +86,28 @@ pub struct Printed {
 #[derive(Clone, Debug)]
 pub struct Press {
     signer: Signer,
+    signers: Signers,
     instance: String,
     now: Timestamp,
 }
 
 impl Press {
-    /// For mail that is written `now` by the installation of this id.
-    pub fn new(app: &App, instance: String, now: Timestamp) -> Self {
-        Self { signer: Signer::new(&app.sealer.derive("message-token")), instance, now }
+    /// For mail that is written `now`, signed with the keys in force.
+    ///
+    /// # Errors
+    /// Whatever the database says.
+    pub async fn of(app: &App, db: &impl ConnectionTrait, now: Timestamp) -> Result<Self, DbErr> {
+        let signers = Signers::of(app, db).await?;
+        let signer = Signer::new(&app.sealer.derive("message-token"));
+        Ok(Self { signer, signers, instance: instance_id(app).await?, now })
     }
 
-    /// Composes the mail from the account. Reads and encodes all attachments: not for the threads that serve requests.
+    /// Whether the keys that it signs with are still those in force.
+    pub fn is_current(&self) -> bool {
+        self.signers.is_current()
+    }
+
+    /// Composes the mail from the account and signs it. Encodes all attachments: not for the threads that serve requests.
     ///
     /// # Errors
     /// What of the mail cannot be sent.
@@ -136,15 +148,18 @@ impl Press {
         }
     }
 
-    /// Makes the bytes that go out: of a mail itself, of a text the mail to the account's gateway.
+    /// Makes the bytes that go out: of a mail itself, of a text the mail to the account's gateway; with the signatures of the
+    /// sender's domain (RFC 6376). These bear the mail's date, so that the same mail has the same bytes.
     ///
     /// # Errors
     /// What of it cannot be sent.
     pub fn compose(&self, account: &account::Model, mail: &Outgoing) -> Result<Composed, ComposeError> {
-        match account.channel {
+        let composed = match account.channel {
             Channel::Email => compose(mail),
             Channel::Sms => compose(&for_gateway(account, mail)?),
-        }
+        }?;
+        let raw = self.signers.sign(composed.sender.domain(), composed.raw, mail.date.div_euclid(1000))?;
+        Ok(Composed { raw, ..composed })
     }
 
     /// Where a mail comes back to when it cannot be delivered: the account, or an address that tells the mail. The gateway
@@ -253,7 +268,7 @@ pub async fn prepare(
     letter: Letter,
     files: &str,
 ) -> Result<Filed, Problem> {
-    let press = Press::new(app, instance_id(app).await?, now);
+    let press = Press::of(app, app.db.read(), now).await?;
     let account = account.clone();
     let printed = spawn_blocking(move || press.print(&account, letter)).await;
     let printed = printed.map_err(Problem::internal)?.map_err(|error| problem(&error, files))?;

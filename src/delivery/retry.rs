@@ -8,6 +8,8 @@ use sea_orm::{
     sea_query::{Expr, ExprTrait},
 };
 
+use tokio::task::spawn_blocking;
+
 use super::{
     enqueue::{Outbound, Precedence, enqueue},
     entity::delivery,
@@ -17,6 +19,7 @@ use crate::{
     app::App,
     clock::Timestamp,
     conversations::entity::{MessageState, conversation, message},
+    dkim::signers::Signers,
     http::{Code, Problem},
     id::MessageId,
     mail::token::Signer,
@@ -40,7 +43,7 @@ pub(super) struct Prepared {
     size_bytes: i64,
 }
 
-/// Gives the message a new id, `Message-ID` and `Date`.
+/// Gives the message a new id, `Message-ID` and `Date`, and signs it with the keys in force now.
 ///
 /// # Errors
 /// `not_found` when there is no such message, `gone` when its source is gone.
@@ -53,7 +56,12 @@ pub(super) async fn prepare(app: &App, now: Timestamp, old_id: MessageId) -> Res
     let raw = raw.ok_or_else(|| Problem::new(Code::Gone, "the message's source is gone"))?;
     let id = MessageId::new(now);
     let header = new_message_id(app, id, &old);
-    let raw = rehead(&raw, &header, now);
+    let signers = Signers::of(app, app.db.read()).await?;
+    let (domain, new_header) = (domain_of(&old).to_owned(), header.clone());
+    let signed = spawn_blocking(move || {
+        signers.sign(&domain, rehead(&raw, &new_header, now), now.as_millis().div_euclid(1000))
+    });
+    let raw = signed.await.map_err(Problem::internal)?.map_err(Problem::internal)?;
     let size_bytes = i64::try_from(raw.len()).unwrap_or(i64::MAX);
     Ok(Prepared { id, header, raw: app.raw.put(id, raw).await.map_err(Problem::internal)?, size_bytes })
 }
@@ -162,13 +170,18 @@ async fn store(
 
 /// A Message-ID with our signed token, at the sender's domain.
 fn new_message_id(app: &App, id: MessageId, old: &message::Model) -> String {
-    let domain = old.from_address.as_deref().and_then(|address| address.rsplit_once('@'));
-    let domain = domain.map_or("localhost", |(_, domain)| domain);
     let signer = Signer::new(&app.sealer.derive(TOKEN_KEY));
-    signer.message_id(id.uuid(), old.conversation_id.uuid(), domain)
+    signer.message_id(id.uuid(), old.conversation_id.uuid(), domain_of(old))
 }
 
-/// The same message under another `Message-ID` and `Date`; everything else stays byte for byte.
+/// The sender's domain.
+fn domain_of(old: &message::Model) -> &str {
+    let domain = old.from_address.as_deref().and_then(|address| address.rsplit_once('@'));
+    domain.map_or("localhost", |(_, domain)| domain)
+}
+
+/// The same message under another `Message-ID` and `Date`, without the signatures over these; everything else stays byte for
+/// byte.
 fn rehead(raw: &[u8], message_id: &str, now: Timestamp) -> Vec<u8> {
     let date = now.to_chrono().to_rfc2822();
     let mut new = format!("Message-ID: <{message_id}>\r\nDate: {date}\r\n").into_bytes();
@@ -193,7 +206,7 @@ fn rehead(raw: &[u8], message_id: &str, now: Timestamp) -> Vec<u8> {
 fn is_replaced(line: &[u8]) -> bool {
     let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
     let name = String::from_utf8_lossy(name);
-    ["message-id", "date"].iter().any(|replaced| name.trim().eq_ignore_ascii_case(replaced))
+    ["message-id", "date", "dkim-signature"].iter().any(|replaced| name.trim().eq_ignore_ascii_case(replaced))
 }
 
 #[cfg(test)]
@@ -202,7 +215,7 @@ mod tests {
 
     #[test]
     fn only_the_message_id_and_the_date_of_a_retried_message_are_new() {
-        let old = b"From: a@x\r\nMESSAGE-ID:\r\n <old@x>\r\nDate: then\r\nSubject: date: x\r\n\r\nMessage-ID: body\r\n\xff";
+        let old = b"DKIM-Signature: v=1;\r\n b=xyz\r\nFrom: a@x\r\nMESSAGE-ID:\r\n <old@x>\r\nDate: then\r\nSubject: date: x\r\n\r\nMessage-ID: body\r\n\xff";
         let new = rehead(old, "new@x", Timestamp::from_millis(1_772_355_600_000));
         let expected = b"Message-ID: <new@x>\r\nDate: Sun, 1 Mar 2026 09:00:00 +0000\r\nFrom: a@x\r\nSubject: date: x\r\n\r\n\
             Message-ID: body\r\n\xff";

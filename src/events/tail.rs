@@ -82,6 +82,9 @@ async fn advance(app: &App, mut seen: i64) -> Result<i64, DbErr> {
         for event in events {
             seen = event.position.unwrap_or(seen);
             wake(&app.wakes, &event.kind);
+            if event.kind.starts_with("dkim_key.") {
+                app.dkim.changed();
+            }
             // Nobody listening is fine: the table keeps the event.
             let _ = app.tail.readers.send(Arc::new(event));
         }

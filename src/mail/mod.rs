@@ -5,6 +5,7 @@ pub(crate) mod base32;
 pub mod check;
 pub mod classify;
 pub mod compose;
+pub mod dkim;
 pub mod imap;
 pub mod number;
 pub mod oauth;

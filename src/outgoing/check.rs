@@ -6,6 +6,7 @@ use actix_web::{HttpResponse, post, web};
 use lettre::{Message, message::Mailbox};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
 use serde::{Deserialize, Serialize};
+use tokio::task::spawn_blocking;
 use utoipa::ToSchema;
 
 use super::{
@@ -18,6 +19,7 @@ use crate::{
     accounts::entity::{AccountState, account},
     app::App,
     clock::Timestamp,
+    dkim::signers::Signers,
     http::{Answer, Body, Idempotency, Problem, idempotency::Start, problem::ProblemBody},
     id::AccountId,
     mail::{
@@ -185,6 +187,10 @@ async fn send_test(
     let bad_address = |_| Problem::invalid("/to", "invalid_address", "this address cannot be sent to");
     let envelope = Envelope::new(Some(from.to_owned()), vec![to.to_owned()]).map_err(bad_address)?;
     let raw = test_mail(from, to, now)?;
+    let signers = Signers::of(app, app.db.read()).await?;
+    let domain = from.rsplit_once('@').map_or_else(String::new, |(_, domain)| domain.to_owned());
+    let signed = spawn_blocking(move || signers.sign(&domain, raw, now.as_millis().div_euclid(1000))).await;
+    let raw = signed.map_err(Problem::internal)?.map_err(Problem::internal)?;
     if captures(row) {
         let result = "the outgoing server only captures mail: nothing was sent".to_owned();
         return Ok(TestMessageReport { sent: false, result, steps: vec![captured(NOT_KEPT)] });

@@ -11,6 +11,7 @@ use sea_orm::{
 };
 use sha2::{Digest, Sha256};
 use thiserror::Error;
+use tokio::task::spawn_blocking;
 
 use super::rules::key;
 use crate::{
@@ -24,7 +25,6 @@ use crate::{
     },
     db::among,
     id::{AccountId, MessageId, TemplateId, WorkItemId},
-    instance::instance_id,
     mail::{
         address::Mailbox,
         compose::{AutoSubmitted, ComposeError, Outgoing, answer_references, reply_subject},
@@ -84,13 +84,21 @@ pub async fn send(
     if receipts.is_empty() {
         return Ok(Vec::new());
     }
-    let press = Press::new(app, instance_id(app).await?, now);
+    let press = Press::of(app, tx, now).await?;
     let templates = templates_of(tx, &receipts).await?;
-    let (mut mails, mut given, mut results) = (Vec::new(), Vec::new(), Vec::with_capacity(receipts.len()));
-    for receipt in &receipts {
-        let template = templates.get(&receipt.template_id).ok_or(Unsent::NoTemplate);
-        let written = template.and_then(|template| write(&press, now, receipt, template));
-        results.push(written.map(|mail| {
+    // Signing takes its time, and others are served by this thread.
+    let written = spawn_blocking(move || {
+        let write = |receipt: Receipt| {
+            let template = templates.get(&receipt.template_id).ok_or(Unsent::NoTemplate);
+            let written = template.and_then(|template| write(&press, now, &receipt, template));
+            (receipt, written)
+        };
+        receipts.into_iter().map(write).collect::<Vec<_>>()
+    });
+    let written = written.await.map_err(|error| DbErr::Custom(error.to_string()))?;
+    let (mut mails, mut given, mut results) = (Vec::new(), Vec::new(), Vec::with_capacity(written.len()));
+    for (receipt, written) in &written {
+        results.push(written.clone().map(|mail| {
             let id = mail.message.id;
             mails.push(mail);
             given.push(receipt);

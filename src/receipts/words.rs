@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr};
+use tokio::task::spawn_blocking;
 
 use super::{
     rules::{Answered, Limits, key},
@@ -17,7 +18,6 @@ use crate::{
         outbound::{Letter, Press, file},
     },
     id::{AccountId, MessageId},
-    instance::instance_id,
     mail::{
         address::Mailbox,
         compose::{AutoSubmitted, Outgoing},
@@ -80,36 +80,49 @@ pub async fn reply_to_words(
     if replies.is_empty() {
         return Ok(());
     }
-    let press = Press::new(app, instance_id(app).await?, now);
-    let (mut texts, mut given) = (Vec::new(), Vec::new());
-    for (reply, message) in replies {
-        let letter = Letter {
-            id: MessageId::new(now),
-            kind: MessageKind::Receipt,
-            conversation_id: message.conversation_id,
-            work_item_id: None,
-            author_id: None,
-            new_text: reply.words.clone(),
-            quoted_text: String::new(),
-            signature: String::new(),
-            mail: Outgoing {
-                to: vec![Mailbox::new(message.from_name.as_deref(), &reply.number)],
-                text: format!("{}\n", reply.words),
-                in_reply_to: message.message_id_header,
-                auto_submitted: Some(AutoSubmitted::AutoReplied),
-                ..Outgoing::default()
-            },
+    let press = Press::of(app, tx, now).await?;
+    let sender = Arc::clone(account);
+    // Signing takes its time, and others are served by this thread.
+    let printed = spawn_blocking(move || {
+        let print = |(reply, message): (WordReply, message::Model)| {
+            let id = message.id;
+            let printed = press.print(&sender, letter(now, &reply, message));
+            (id, reply, printed)
         };
-        match press.print(account, letter) {
+        replies.into_iter().map(print).collect::<Vec<_>>()
+    });
+    let (mut texts, mut given) = (Vec::new(), Vec::new());
+    for (id, reply, printed) in printed.await.map_err(|error| DbErr::Custom(error.to_string()))? {
+        match printed {
             Ok(printed) => {
                 texts.push(filed(printed));
                 given.push((account.id, key(&reply.number), reply.rule.to_owned()));
             }
             // It never stops a mailbox.
-            Err(error) => tracing::warn!(message = %message.id, %error, "a word cannot be answered"),
+            Err(error) => tracing::warn!(message = %id, %error, "a word cannot be answered"),
         }
     }
     note_given(tx, now, given).await?;
     file(app, tx, now, texts).await?;
     Ok(())
+}
+
+fn letter(now: Timestamp, reply: &WordReply, message: message::Model) -> Letter {
+    Letter {
+        id: MessageId::new(now),
+        kind: MessageKind::Receipt,
+        conversation_id: message.conversation_id,
+        work_item_id: None,
+        author_id: None,
+        new_text: reply.words.clone(),
+        quoted_text: String::new(),
+        signature: String::new(),
+        mail: Outgoing {
+            to: vec![Mailbox::new(message.from_name.as_deref(), &reply.number)],
+            text: format!("{}\n", reply.words),
+            in_reply_to: message.message_id_header,
+            auto_submitted: Some(AutoSubmitted::AutoReplied),
+            ..Outgoing::default()
+        },
+    }
 }

@@ -75,7 +75,8 @@ pub struct MessageCreate {
     #[serde(default)]
     #[schema(max_length = 35, pattern = "^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$", examples("de-AT"))]
     pub locale: Option<String>,
-    /// Whether people asked for it, when its content is given; `transactional` when it is left out.
+    /// Whether people asked for it, when its content is given; `transactional` when it is left out. Marketing has
+    /// `{{ unsubscribe_url }}` in its text and its HTML, where the recipient's own link is put.
     #[serde(default)]
     pub category: Option<MessageCategory>,
     /// What it says, instead of a template.

@@ -181,9 +181,10 @@ async fn make(
 ) -> Result<Made, Problem> {
     let parts = plan.parts(&wanted)?;
     if wanted.dry_run {
+        plan.fields(plan.category(&wanted))?;
         return Ok(Made::Shown(Box::new(send::shown(&plan, &wanted, parts, now))));
     }
-    let begun = Beginning { files, ..send::beginning(&plan, &wanted, parts, author, now) };
+    let begun = Beginning { files, ..send::beginning(&plan, &wanted, parts, author, now)? };
     let filed = outbound::prepare(app, now, &plan.account, begun.letter(), "/content").await?;
     let filed = begun.remembered(filed);
     Ok(Made::Ready(Box::new(Ready { plan, wanted, begun, filed })))

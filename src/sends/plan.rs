@@ -4,7 +4,7 @@ use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelec
 
 use super::{
     api::{MessageCategory, MessageCreate},
-    begin::{About, IN_USE, Parts, Place, account_context, from_compiled},
+    begin::{About, IN_USE, Parts, Place, account_context, category_fields, from_compiled},
     write,
 };
 use crate::{
@@ -18,8 +18,9 @@ use crate::{
     conversations::{recipient::Recipient, source::raw_problem, texts::segments},
     customers::{self, entity::customer},
     http::{Problem, problem::FieldError},
-    mail::compose::OutgoingAttachment,
-    suppressions::{AddressKeys, Barred, entity::SuppressionReason},
+    id::MessageId,
+    mail::{compose::OutgoingAttachment, unsubscribe::UnsubscribeError},
+    suppressions::{AddressKeys, Barred, entity::SuppressionReason, link::Links},
     templates::{
         compiled::Compiled,
         context::{CampaignContext, GeneralContext, RecipientContext},
@@ -31,6 +32,9 @@ use crate::{
 /// Everything that one send is made from.
 #[derive(Debug)]
 pub(super) struct Plan {
+    /// The id that the message gets, which its link to unsubscribe names.
+    pub id: MessageId,
+    links: Links,
     /// What it is sent over.
     pub channel: Channel,
     /// Who sends it.
@@ -78,7 +82,9 @@ impl Plan {
         template.as_ref().map_or(Ok(()), |template| write::check_template(template, channel))?;
         let place = Place::of(db, &account, &to, now).await?;
         let barred = Barred::among(db, AddressKeys::of(app), [to.address.as_str()], now).await?;
-        let plan = Self { channel, account, to, customer, campaign, template, barred: None, place };
+        let (id, links) = (MessageId::new(now), Links::of(app));
+        let plan =
+            Self { id, links, channel, account, to, customer, campaign, template, barred: None, place };
         let marketing = plan.category(wanted) == TemplateCategory::Marketing;
         let reason = barred.reason(&plan.to.address, marketing, wanted.campaign_id);
         Ok(Self { barred: reason, ..plan })
@@ -110,7 +116,7 @@ impl Plan {
     /// `validation_failed` when the template cannot be rendered with the variables.
     pub fn parts(&self, wanted: &MessageCreate) -> Result<Parts, Problem> {
         let parts = match &self.template {
-            None => write::given(wanted),
+            None => write::given(wanted, &self.links.url(self.id)),
             Some(template) => {
                 let compiled = Compiled::of(template).map_err(|failed| write::unwritten(&failed.into()))?;
                 from_compiled(&compiled, &wanted.variables, self.context(), wanted.locale.as_deref())
@@ -137,6 +143,17 @@ impl Plan {
         }
     }
 
+    /// The header fields that the message bears for what it is.
+    ///
+    /// # Errors
+    /// `validation_failed` for marketing when receivers would not take a link to unsubscribe of this installation.
+    pub fn fields(&self, category: TemplateCategory) -> Result<Vec<(String, String)>, Problem> {
+        let pointer = if self.template.is_some() { "/template_id" } else { "/category" };
+        let refused =
+            |error: UnsubscribeError| Problem::invalid(pointer, "no_unsubscribe_link", error.to_string());
+        category_fields(&self.links, self.id, self.channel, category).map_err(refused)
+    }
+
     /// What the template reads.
     pub fn context(&self) -> GeneralContext {
         GeneralContext {
@@ -147,7 +164,7 @@ impl Plan {
                 .map(|campaign| CampaignContext { id: campaign.id, name: campaign.name.clone() }),
             to: Some(RecipientContext { name: self.to.name.clone(), address: self.to.address.clone() }),
             account: Some(account_context(&self.account)),
-            unsubscribe_url: None,
+            unsubscribe_url: Some(self.links.url(self.id)),
         }
     }
 }

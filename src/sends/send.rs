@@ -15,7 +15,7 @@ use crate::{
     clock::Timestamp,
     conversations::outbound::{self, Filed},
     http::{Answer, Caller, Idempotency, Problem, idempotency::Start},
-    id::{MessageId, UserId},
+    id::UserId,
     mail::sms::segments::measure,
     templates::entity::TemplateCategory,
 };
@@ -28,6 +28,7 @@ pub(super) async fn dry_run(app: &App, wanted: MessageCreate) -> Result<CreatedM
     let now = app.clock.now();
     let plan = Plan::of(app, app.db.read(), &wanted, now).await?;
     let parts = plan.parts(&wanted)?;
+    plan.fields(plan.category(&wanted))?;
     Ok(shown(&plan, &wanted, parts, now))
 }
 
@@ -50,7 +51,8 @@ pub(super) async fn create(
     // Rendering, composing and the object store take their time, and no transaction waits for them.
     let paused = work.pause().await?;
     let files = plan.files(app).await?;
-    let begun = Beginning { files, ..beginning(&plan, &wanted, plan.parts(&wanted)?, caller.user_id(), now) };
+    let begun =
+        Beginning { files, ..beginning(&plan, &wanted, plan.parts(&wanted)?, caller.user_id(), now)? };
     let filed = outbound::prepare(app, now, &plan.account, begun.letter(), "/content").await?;
     outbound::finish(app, paused, begun.remembered(filed), async |tx, filed| {
         let created = file(app, tx, now, &plan, &wanted, &begun, filed).await?;
@@ -60,24 +62,28 @@ pub(super) async fn create(
 }
 
 /// The message to be, of what was asked for.
+///
+/// # Errors
+/// Those of [`Plan::fields`].
 pub(super) fn beginning(
     plan: &Plan,
     wanted: &MessageCreate,
     parts: Parts,
     author_id: Option<UserId>,
     now: Timestamp,
-) -> Beginning {
-    Beginning {
-        id: MessageId::new(now),
+) -> Result<Beginning, Problem> {
+    Ok(Beginning {
+        id: plan.id,
         place: plan.place,
         to: plan.to.clone(),
         parts,
         files: Vec::new(),
+        fields: plan.fields(plan.category(wanted))?,
         author_id,
         about: plan.about(wanted),
         not_before: wanted.send_at.filter(|at| *at > now),
         barred: plan.barred,
-    }
+    })
 }
 
 /// Files it, if its account still sends.

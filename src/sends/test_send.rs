@@ -57,7 +57,8 @@ pub struct TemplateTestSend {
 
 /// Send a template once to somebody who looks at it, also as a draft.
 ///
-/// The subject, or the text of a template for SMS, begins with `[Test]`. An address that may not be written to gets no tests either.
+/// The subject, or the text of a template for SMS, begins with `[Test]`. An address that may not be written to gets no tests
+/// either, but who unsubscribed does. A link to unsubscribe works: whoever follows it gets no more marketing.
 #[utoipa::path(tag = "templates", params(("id" = TemplateId, Path)), request_body = TemplateTestSend,
     responses((status = 201, description = "It is on its way.", body = CreatedMessage, headers(("Location" = String)))))]
 #[post("/templates/{id}/test-send")]
@@ -89,10 +90,8 @@ pub async fn test_send_template(
         plan.customer = Some(found.ok_or_else(|| Problem::unknown_reference("/customer_id", "customer"))?);
     }
     let paused = work.pause().await?;
-    let mut context = plan.context();
-    context.unsubscribe_url = Some(format!("{}/u/test", app.config.public_url()));
     let compiled = Compiled::of(&template).map_err(|failed| write::unwritten(&failed.into()))?;
-    let parts = from_compiled(&compiled, &variables, context, locale.as_deref());
+    let parts = from_compiled(&compiled, &variables, plan.context(), locale.as_deref());
     let mut parts = parts.map_err(|why| write::unwritten(&why))?;
     let marked = if plan.channel == Channel::Email { &mut parts.subject } else { &mut parts.text };
     marked.insert_str(0, MARK);
@@ -100,9 +99,9 @@ pub async fn test_send_template(
         segments(&plan.account, &parts.text)
             .map_err(|detail| Problem::invalid("/variables", "too_many_segments", detail))?;
     }
-    let files = files::load(&app, &template).await.map_err(raw_problem)?;
-    let mut begun = send::beginning(&plan, &wanted, parts, caller.user_id(), now);
-    begun.files = files;
+    let mut begun = send::beginning(&plan, &wanted, parts, caller.user_id(), now)?;
+    begun.files = files::load(&app, &template).await.map_err(raw_problem)?;
+    begun.fields = plan.fields(template.category)?;
     begun.about.template_id = Some(template.id);
     begun.about.customer_id = None;
     let filed = outbound::prepare(&app, now, &plan.account, begun.letter(), "/variables").await?;

@@ -2,7 +2,7 @@
 
 use super::{
     api::{MessageCategory, MessageContent, MessageCreate},
-    begin::{IN_USE, Parts, Unwritten, category_refusal},
+    begin::{IN_USE, Parts, Unwritten},
 };
 use crate::{
     accounts::entity::{Channel, account},
@@ -11,12 +11,15 @@ use crate::{
     mail::sanitise::{self, Images},
     templates::{
         context::ROOTS,
-        entity::{self as template, TemplateCategory, TemplatePurpose, TemplateState},
+        entity::{self as template, TemplatePurpose, TemplateState},
     },
 };
 
 /// How far ahead a send may be put off, in seconds.
 const AHEAD_S: i64 = 366 * 24 * 3600;
+/// Where marketing whose content is given has its link to unsubscribe, as in templates.
+const UNSUBSCRIBE: [&str; 2] = ["{{ unsubscribe_url }}", "{{unsubscribe_url}}"];
+
 /// Rules that the schema cannot say, before anything is read.
 ///
 /// # Errors
@@ -30,14 +33,11 @@ pub(super) fn check(
     let wrong_to = wanted.to.iter().filter_map(|to| to.recipient(channel, "/to", own).err());
     let mut errors: Vec<FieldError> = wrong_to.chain(wrong_recipient(wanted)).collect();
     if let Some(category) = wanted.category {
-        let marketing = category == MessageCategory::Marketing;
-        // Who gets texts can send a stop word.
-        let refusal =
-            category_refusal(TemplateCategory::Marketing).filter(|_| marketing && channel == Channel::Email);
         if wanted.template_id.is_some() {
             errors.push(FieldError::new("/category", "not_both", "a template has its own category"));
-        } else if let Some(detail) = refusal {
-            errors.push(FieldError::new("/category", "marketing_not_supported", detail));
+        } else if category == MessageCategory::Marketing && channel == Channel::Email {
+            // Who gets texts can send a stop word.
+            errors.extend(wanted.content.iter().flat_map(without_link));
         }
     }
     match (&wanted.template_id, &wanted.content) {
@@ -156,24 +156,42 @@ pub(super) fn check_template(template: &template::Model, channel: Channel) -> Re
         return wrong("wrong_purpose", "the template is for receipts");
     }
     match (Channel::from(template.channel), channel) {
-        (Channel::Sms, Channel::Email) => return wrong("wrong_channel", "the template is for texts (SMS)"),
-        (Channel::Email, Channel::Sms) => return wrong("wrong_channel", "the template is for e-mail"),
-        (Channel::Sms, Channel::Sms) => return Ok(()),
-        (Channel::Email, Channel::Email) => {}
+        (Channel::Sms, Channel::Email) => wrong("wrong_channel", "the template is for texts (SMS)"),
+        (Channel::Email, Channel::Sms) => wrong("wrong_channel", "the template is for e-mail"),
+        (Channel::Sms, Channel::Sms) | (Channel::Email, Channel::Email) => Ok(()),
     }
-    category_refusal(template.category).map_or(Ok(()), |detail| wrong("marketing_not_supported", detail))
 }
 
-/// What the mail says when its content is given.
-pub(super) fn given(wanted: &MessageCreate) -> Parts {
+/// The parts of marketing that do not say how to unsubscribe, as templates must.
+fn without_link(content: &MessageContent) -> impl Iterator<Item = FieldError> {
+    let html = content.html.as_deref().filter(|html| !html.trim().is_empty());
+    // Text that is made from the HTML has its link.
+    let text = Some(content.text.as_str()).filter(|text| html.is_none() || !text.trim().is_empty());
+    let parts = [("/content/text", text), ("/content/html", html)];
+    let lacking = |part: &str| !UNSUBSCRIBE.iter().any(|spelling| part.contains(spelling));
+    let lacking = parts.map(|(pointer, part)| part.filter(|part| lacking(part)).map(|_| pointer));
+    lacking.into_iter().flatten().map(|pointer| {
+        let detail = "marketing says how to unsubscribe: put {{ unsubscribe_url }} into it";
+        FieldError::new(pointer, "missing_unsubscribe", detail)
+    })
+}
+
+/// What the mail says when its content is given; of marketing with its link to unsubscribe, all else as it is.
+pub(super) fn given(wanted: &MessageCreate, unsubscribe_url: &str) -> Parts {
+    let is_marketing = wanted.category == Some(MessageCategory::Marketing);
+    let linked = |text: String| match is_marketing {
+        true => UNSUBSCRIBE.iter().fold(text, |text, spelling| text.replace(spelling, unsubscribe_url)),
+        false => text,
+    };
     let content = wanted.content.clone().unwrap_or_else(|| MessageContent {
         subject: String::new(),
         text: String::new(),
         html: None,
     });
     let html = content.html.filter(|html| !html.trim().is_empty());
-    let html = html.map(|html| sanitise::html(&html, Images::Allowed, |id| Some(format!("cid:{id}"))).html);
-    Parts::complete(content.subject.trim().to_owned(), content.text, html)
+    let html =
+        html.map(|html| sanitise::html(&linked(html), Images::Allowed, |id| Some(format!("cid:{id}"))).html);
+    Parts::complete(content.subject.trim().to_owned(), linked(content.text), html)
 }
 
 /// Why a template says nothing with the variables that were given.

@@ -18,6 +18,7 @@ use crate::{
     support::{
         Client, TestApp,
         customers::{list, person, store},
+        dkim::{BOTH, sign_for, signed_by},
         outbound::{answer, send, state, use_server, use_sink},
         smtp_sink::{Act, Behaviour, Rule, SmtpSink, Stage},
     },
@@ -473,6 +474,7 @@ on_both! {
     async fn marketing_offers_one_click_and_from_its_answer_on_nothing_goes_out(app) {
         let (admin, sink) = (app.admin().await, SmtpSink::start(Behaviour::default()).await);
         use_sink(&admin, &sink).await;
+        let zone = sign_for(&admin, "example.com").await;
         let list = list(&app.app, "Autumn", None).await;
         store(&app.app, (0..3).map(|number| person(&app.app, list, number)).collect()).await;
         let body = json!({
@@ -485,6 +487,9 @@ on_both! {
         act(&admin, &id, "start").await;
         finish(&app, &admin, &id).await;
         let mail = sink.received().into_iter().find(|mail| mail.to == ["c1@example.org"]).unwrap();
+        for mail in sink.received() {
+            assert_eq!(signed_by(&mail.raw, &zone, "example.com"), BOTH);
+        }
         let read = parse(&mail.raw, &Limits::default()).unwrap();
         let raw = String::from_utf8(mail.raw).unwrap();
         let (_, offered) = raw.split_once("\r\nList-Unsubscribe: <").unwrap();

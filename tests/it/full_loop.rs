@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Backend, Client,
+    dkim::{BOTH, Zone, sign_for, signed_by},
     imap_reader::ImapReader,
     mailbox::{act, draft},
     service::{Home, Service},
@@ -33,6 +34,8 @@ pub struct Centre {
     pub address: String,
     customer: String,
     orders: String,
+    /// The records of the keys that sign its mail.
+    zone: Zone,
 }
 
 impl Centre {
@@ -43,7 +46,8 @@ impl Centre {
         let orders = json!({ "name": "Orders", "agent_group_ids": [group] });
         let orders = make(&admin, "/v1/queues", orders).await;
         let (address, customer) = (address("centre.test"), address("customers.test"));
-        let centre = Self { stack, admin, address, customer, orders };
+        let zone = sign_for(&admin, "centre.test").await;
+        let centre = Self { stack, admin, address, customer, orders, zone };
         centre.set_outgoing_server().await;
         centre.activate_account().await;
         centre
@@ -103,7 +107,10 @@ impl Centre {
         mailbox.wait_for(count).await;
         let mut mails = mailbox.fetch().await;
         assert_eq!(mails.len(), count);
-        mails.pop().unwrap()
+        let newest = mails.pop().unwrap();
+        // Neither Postfix nor Dovecot has broken the signatures.
+        assert_eq!(signed_by(&newest, &self.zone, "centre.test"), BOTH);
+        newest
     }
 }
 

@@ -123,7 +123,9 @@ impl Bulk {
 
     async fn printer(&self, row: &broadcast::Model) -> anyhow::Result<Arc<Printer>> {
         let known = lock(&self.printers).get(&row.id).cloned();
-        if let Some((_, printer)) = known.filter(|(version, _)| *version == row.version) {
+        if let Some((_, printer)) =
+            known.filter(|(version, printer)| *version == row.version && printer.is_current())
+        {
             return Ok(printer);
         }
         let printer = Arc::new(Printer::of(&self.app, row).await?);

@@ -23,7 +23,10 @@ pub use self::reply::{
     Quotable, answer_references, escape, forward_quote, forward_subject, reply_quote, reply_recipients,
     reply_subject,
 };
-use super::address::{Address, AddressError, Mailbox, comparable};
+use super::{
+    address::{Address, AddressError, Mailbox, comparable},
+    dkim::DkimError,
+};
 
 /// How many of the newest ids in References are kept besides the first.
 const REFERENCES_TAIL: usize = 20;
@@ -137,6 +140,9 @@ pub enum ComposeError {
         /// The name as given.
         name: String,
     },
+    /// It cannot be signed, which a mail that was composed always can.
+    #[error("the mail could not be signed: {0}")]
+    Signature(#[from] DkimError),
     /// The mail builder refused, which the checks before it should have foreseen.
     #[error("the mail could not be built: {0}")]
     Builder(String),

@@ -6,4 +6,4 @@ mod races;
 mod rules;
 mod waiting;
 
-pub use crowd::{Crowd, Desk};
+pub use crowd::{Crowd, Desk, said, template};

@@ -3,10 +3,12 @@
 pub mod app;
 pub mod client;
 pub mod customers;
+pub mod dkim;
 pub mod imap_reader;
 pub mod imap_server;
 pub mod line_io;
 pub mod mailbox;
+pub mod one_click;
 pub mod outbound;
 pub mod service;
 pub mod smtp_sink;

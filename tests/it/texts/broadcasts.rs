@@ -35,6 +35,28 @@ async fn template(admin: &Client, words: &str) -> String {
     id
 }
 
+/// Those who look at it get it as texts too.
+async fn assert_tests(admin: &Client, id: &str) {
+    let path = format!("/v1/broadcasts/{id}/test-send");
+    let to = |to: Value| json!({ "to": to });
+    let tested = admin.post(&path, to(json!([{ "number": "+44 7700 900777" }]))).await.ok();
+    let sent = &tested["messages"][0];
+    assert_eq!(
+        (&tested["text"], &tested["subject"], &sent["to"]["number"], &sent["state"]),
+        (&json!("[Test] Hello Customer 0\n"), &json!(""), &json!("+44 7700 900777"), &json!("queued")),
+        "{tested}"
+    );
+    let refused = [
+        (json!([{ "address": "editor@example.net" }]), "/to/0/address", "wrong_channel"),
+        (json!([{ "number": "+447700900777" }, { "number": "+44 7700 900777" }]), "/to/1", "duplicate"),
+        (json!([{ "number": "12" }]), "/to/0/number", "invalid_number"),
+    ];
+    for (people, pointer, code) in refused {
+        let refused = admin.post(&path, to(people)).await;
+        assert_eq!((refused.pointers(), &refused.body["errors"][0]["code"]), (vec![pointer], &json!(code)));
+    }
+}
+
 async fn finish(app: &TestApp, admin: &Client, id: &str) -> Value {
     for _ in 0..100 {
         while let Step::Worked(_) = tend(app.app.clone()).await.unwrap() {}
@@ -70,12 +92,17 @@ on_both! {
             (&json!(3), &json!({ "duplicate": 1, "no_address": 1, "suppressed": 1 }), &json!([])), "{preflight}"
         );
         assert_eq!(preflight["segments"], json!({ "total": 3, "most": 2, "too_long": 1, "failed": 0 }));
+        assert_tests(&admin, &id).await;
         admin.post(&format!("/v1/broadcasts/{id}/start"), json!({})).await.ok();
         let shown = finish(&app, &admin, &id).await;
         assert_eq!((&shown["channel"], &shown["counts"]["sent"], &shown["counts"]["failed"]), (&json!("sms"), &json!(2), &json!(1)), "{shown}");
         let mut told = said(&sink);
         told.sort_unstable();
-        let expected = [("447700900100@gw.test".to_owned(), "Hello Customer 0".to_owned()), ("447700900104@gw.test".to_owned(), format!("Hello {}", "x".repeat(180)))];
+        let expected = [
+            ("447700900100@gw.test".to_owned(), "Hello Customer 0".to_owned()),
+            ("447700900104@gw.test".to_owned(), format!("Hello {}", "x".repeat(180))),
+            ("447700900777@gw.test".to_owned(), "[Test] Hello Customer 0".to_owned()),
+        ];
         assert_eq!(told, expected);
         let ledger = admin.get(&format!("/v1/broadcasts/{id}/recipients?limit=200")).await.ok();
         let failed = ledger["items"].as_array().unwrap().iter().find(|row| row["state"] == "failed").unwrap();
