@@ -79,7 +79,7 @@ impl Sample<'_> {
             "variants": [{ "locale": "de", "subject": "Ein Angebot für {{ customer.name }}", "text": "Guten Tag {{ customer.name }}." }],
         });
         self.make("/templates", offer, "templates", SECOND).await?;
-        let file = self.upload("offer.txt").await?;
+        let file = self.upload("autumn-offer.txt").await?;
         let path = format!("/templates/{SECOND}/attachments");
         self.admin.post(&path, &json!({ "upload_id": file })).await?;
         self.admin.act(&format!("/templates/{SECOND}/publish")).await?;
