@@ -24,7 +24,7 @@ const IN_THIS_ORDER = [
   'archive_template',
   'update_campaign', 'start_campaign', 'suspend_campaign', 'resume_campaign', 'replace_list_message_rules',
   'delete_list_message_rules', 'create_attempt', 'create_attempt_by_ref', 'redial_customer', 'set_customer_callback',
-  'clear_customer_callback', 'terminate_customer', 'put_import_rows', 'cancel_import', 'update_broadcast',
+  'clear_customer_callback', 'terminate_customer', 'put_import_rows', 'update_broadcast',
   'preflight_broadcast', 'test_send_broadcast', 'start_broadcast', 'cancel_broadcast', 'cancel_message', 'stop_campaign',
   'erase_customer', 'delete_template_partial', 'delete_suppression', 'delete_template',
 ];
@@ -33,7 +33,7 @@ const NOT_AS_THEY_STAND = {
   retry_message: 'nothing failed',
   pause_broadcast: 'it does not run', resume_broadcast: 'it is not paused', retry_failed_broadcast: 'nobody failed',
   delete_broadcast: 'it was begun', delete_campaign: 'it has a list', delete_list: 'it has a customer',
-  delete_customer: 'they were tried', delete_outcome: 'an attempt has it',
+  delete_customer: 'they were tried', delete_outcome: 'an attempt has it', cancel_import: 'its rows were taken',
 };
 const STATUS_OF_CREATED = [200, 201, 202];
 const newAccount = (name, queue) => ({
