@@ -15,9 +15,7 @@ SCHEMA_CODES = {
 }
 
 
-@schemathesis.serializer("application/x-ndjson")
-@schemathesis.serializer("text/csv")
-@schemathesis.serializer("message/rfc822")
+@schemathesis.serializer("message/rfc822", "text/csv", "application/x-ndjson")
 def as_it_is(_context, value):
     """The text of the mail or the rows, unchanged."""
     return value if isinstance(value, bytes) else str(value).encode("utf-8", errors="replace")

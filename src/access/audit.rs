@@ -69,6 +69,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 )]
 #[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
+#[schema(as = AuditOutcome)]
 pub enum Outcome {
     /// It was done.
     Succeeded,

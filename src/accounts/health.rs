@@ -44,6 +44,7 @@ pub struct Suspect {
 /// What the poller saw of a mailbox.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
+#[schema(as = MailboxHealth)]
 pub struct Health {
     /// When the mailbox was last looked at.
     pub last_poll_at: Option<Timestamp>,

@@ -290,14 +290,16 @@ impl SmsSettings {
         let rules = InboundRules::compile(number.as_ref(), text.as_ref(), self.country_code.clone());
         let rules = rules.unwrap_or_else(|error| {
             let pointer = format!("/inbound_pattern/{}/pattern", error.group);
-            wrong(pointer, "pattern", error.error.to_string());
+            wrong(pointer, "invalid_pattern", error.error.to_string());
             InboundRules::default()
         });
         let receipts = self.receipt_pattern.as_ref().and_then(|receipt| {
             let rule = SmsPattern { source: receipt.source, pattern: receipt.pattern.clone() }.rule();
             let plain = |list: &[SmsWord]| list.iter().map(|word| word.0.clone()).collect();
             ReceiptRule::compile(&rule, plain(&receipt.delivered), plain(&receipt.failed))
-                .map_err(|error| wrong("/receipt_pattern/pattern".into(), "pattern", error.to_string()))
+                .map_err(|error| {
+                    wrong("/receipt_pattern/pattern".into(), "invalid_pattern", error.to_string())
+                })
                 .ok()
         });
         let keywords = self.keywords(&mut wrong);

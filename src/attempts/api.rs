@@ -299,7 +299,8 @@ pub async fn create_attempt(
 /// Report one try at reaching a customer whom other systems know by a reference.
 ///
 /// The same as `POST /v1/customers/{id}/attempts`.
-#[utoipa::path(tag = "campaigns", params(("ref" = String, Path, min_length = 1, max_length = 200, example = "C-4711")), request_body = AttemptCreate,
+#[utoipa::path(tag = "campaigns", params(("ref" = String, Path, min_length = 1, max_length = 128,
+    pattern = r"^[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f])?$", example = "C-4711")), request_body = AttemptCreate,
     responses(
         (status = 200, description = "It was reported before; this was the answer.", body = AttemptAnswer),
         (status = 201, description = "What followed from it.", body = AttemptAnswer, headers(("Location" = String)))))]

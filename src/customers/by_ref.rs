@@ -89,7 +89,8 @@ impl CustomerReplace {
 /// Read a customer by `ref`.
 ///
 /// What is special in a path is written with `%`: a customer `A/7` is `/v1/customers/by-ref/A%2F7`.
-#[utoipa::path(tag = "customers", params(("ref" = String, Path, description = "What other systems know them by.", max_length = 128, example = "C-4711")),
+#[utoipa::path(tag = "customers", params(("ref" = String, Path, description = "What other systems know them by.", min_length = 1, max_length = 128,
+    pattern = r"^[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f])?$", example = "C-4711")),
     responses((status = 200, description = "The customer.", body = Customer, headers(("ETag" = String)))))]
 #[get("/customers/by-ref/{ref}")]
 pub async fn get_customer_by_ref(
@@ -107,7 +108,8 @@ pub async fn get_customer_by_ref(
 ///
 /// The body stands for all that is known of them: what it leaves out is emptied. Where they stand, their call-back and their
 /// attempts are kept. The same call again changes nothing but the ETag.
-#[utoipa::path(tag = "customers", params(("ref" = String, Path, description = "What other systems know them by.", max_length = 128, example = "C-4711")),
+#[utoipa::path(tag = "customers", params(("ref" = String, Path, description = "What other systems know them by.", min_length = 1, max_length = 128,
+    pattern = r"^[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f])?$", example = "C-4711")),
     request_body = CustomerReplace,
     responses((status = 200, description = "The changed customer.", body = Customer, headers(("ETag" = String))),
         (status = 201, description = "The new customer.", body = Customer, headers(("ETag" = String), ("Location" = String)))))]

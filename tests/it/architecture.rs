@@ -173,3 +173,23 @@ fn files_have_meaningful_names() {
         assert!(bag.is_none(), "{}: name it after what it does", path.display());
     }
 }
+
+#[test]
+fn no_two_types_have_the_same_name_in_the_document() {
+    let shape =
+        Regex::new(r"(?s)#\[derive\(([^\]]*)\)\](.*?)\bpub(?:\([^)]*\))? (?:struct|enum) (\w+)").unwrap();
+    let other_name = Regex::new(r"schema\([^\]]*\bas = (\w+)").unwrap();
+    let (mut places, mut twice) = (BTreeMap::new(), Vec::new());
+    for path in sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")) {
+        let code = fs::read_to_string(&path).unwrap();
+        for found in shape.captures_iter(&code).filter(|found| found[1].contains("ToSchema")) {
+            let name =
+                other_name.captures(&found[2]).map_or(found[3].to_owned(), |other| other[1].to_owned());
+            if let Some(first) = places.insert(name.clone(), path.clone()) {
+                twice.push((name, first, path.clone()));
+            }
+        }
+    }
+    assert!(places.len() > 300, "only {} types were found", places.len());
+    assert!(twice.is_empty(), "one would be described as the other: {twice:#?}");
+}
