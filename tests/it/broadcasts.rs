@@ -61,7 +61,7 @@ async fn tend_all(app: &TestApp) {
 }
 
 /// Sends until a broadcast is over; the clock goes on by itself.
-async fn finish(app: &TestApp, admin: &Client, id: &str) -> Value {
+pub async fn finish(app: &TestApp, admin: &Client, id: &str) -> Value {
     for _ in 0..100 {
         tend_all(app).await;
         send(app).await;

@@ -1,7 +1,6 @@
 //! What a template is made of besides its own words: other languages, partials and files.
 
 use postroom::{
-    broadcasts::watch::tend,
     mail::parse::{Limits, Parsed, attachment, parse},
     workers::Step,
 };
@@ -9,6 +8,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
+    broadcasts::finish,
     campaigns::{Crowd, Desk},
     inbound::account,
     on_both,
@@ -308,11 +308,7 @@ on_both! {
         admin.post(&format!("/v1/broadcasts/{id}/start"), json!({})).await.ok();
         admin.patch(&footer, json!({ "text": "York" })).await.ok();
         post(&admin, &format!("{path}/publish")).await.ok();
-        for _ in 0..20 {
-            while let Step::Worked(_) = tend(app.app.clone()).await.unwrap() {}
-            send_all(&app).await;
-        }
-        let shown = admin.get(&format!("/v1/broadcasts/{id}")).await.ok();
+        let shown = finish(&app, &admin, &id).await;
         assert_eq!((&shown["state"], &shown["counts"]["sent"]), (&json!("completed"), &json!(3)), "tests do not count: {shown}");
         let mut said: Vec<(String, String)> = sink.received().iter().map(|mail| {
             let read = parse(&mail.raw, &Limits::default()).unwrap();
