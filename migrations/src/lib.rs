@@ -21,6 +21,7 @@ mod m0007_delivery;
 mod m0008_suppressions;
 mod m0009_customers;
 mod m0010_broadcasts;
+mod m0011_each_reason;
 mod sql;
 
 /// All migrations, oldest first.
@@ -41,6 +42,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0008_suppressions::Migration),
             Box::new(m0009_customers::Migration),
             Box::new(m0010_broadcasts::Migration),
+            Box::new(m0011_each_reason::Migration),
         ]
     }
 }

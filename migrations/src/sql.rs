@@ -39,9 +39,16 @@ pub async fn drop_tables(manager: &SchemaManager<'_>, tables: &[&str]) -> Result
     Ok(())
 }
 
-/// Declares a migration from its SQL and the tables it makes (dropped in this order when it is undone).
+/// Declares a migration from its SQL, and the tables it makes (dropped in this order when it is undone) or the SQL that
+/// undoes it.
 macro_rules! migration {
     ($up:expr, drops $tables:expr) => {
+        crate::sql::migration!(@ $up, manager => crate::sql::drop_tables(manager, &$tables));
+    };
+    ($up:expr, undone by $down:expr) => {
+        crate::sql::migration!(@ $up, manager => crate::sql::run(manager, $down));
+    };
+    (@ $up:expr, $manager:ident => $undo:expr) => {
         use sea_orm_migration::prelude::*;
 
         /// The migration.
@@ -54,8 +61,8 @@ macro_rules! migration {
                 crate::sql::run(manager, $up).await
             }
 
-            async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-                crate::sql::drop_tables(manager, &$tables).await
+            async fn down(&self, $manager: &SchemaManager) -> Result<(), DbErr> {
+                $undo.await
             }
         }
     };

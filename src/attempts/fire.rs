@@ -284,6 +284,7 @@ impl Case<'_> {
                 external_ref: None,
             },
             not_before,
+            window: rule.send_window.map(|window| window.calendar_id),
             barred: None,
         })
     }
@@ -334,10 +335,9 @@ impl Case<'_> {
         let never = |detail: &str| Skip::new(SkipReason::WindowNeverOpens, detail);
         let calendar = read.calendars.get(&window.calendar_id);
         let calendar = calendar.ok_or_else(|| never("there is no such calendar any more"))?;
-        let at = due.to_chrono();
-        let open = if calendar.is_open(at) { Some(at) } else { calendar.next_change(at) };
+        let open = calendar.open_from(due.to_chrono());
         let open = open.ok_or_else(|| never("the calendar does not open within 400 days"))?;
-        Ok(Some(Timestamp::from_millis(open.timestamp_millis())).filter(|at| *at > self.now))
+        Ok(Some(Timestamp::from(open)).filter(|at| *at > self.now))
     }
 }
 

@@ -16,7 +16,10 @@ use super::{
 };
 use crate::{
     app::App,
-    campaigns::entity::{attempt, campaign},
+    campaigns::{
+        entity::{attempt, campaign},
+        scheduled,
+    },
     clock::Timestamp,
     conversations::outbound::Press,
     customers::entity::{OutcomeCategory, customer, customer_list, outcome},
@@ -101,6 +104,9 @@ impl Taken<'_> {
         let mut customer = before.clone();
         let happened = status::apply(&mut customer, &ending, attempted_at, now);
         store_customer(tx, &before, &customer).await?;
+        if happened.leave_alone {
+            scheduled::cancel_for(tx, now, customer.id).await?;
+        }
         let author_id = caller.user_id();
         let (customer_now, list, campaign) = (&customer, &list, &campaign);
         let case = Case { app, tx, now, press, customer: customer_now, list, campaign, author_id, files };

@@ -208,6 +208,7 @@ impl Printer {
             envelope_from: printed.envelope.from().to_owned(),
             recipients: printed.envelope.to().to_vec(),
             not_before: None,
+            window: None,
             barred: None,
         })
     }

@@ -133,6 +133,7 @@ pub async fn test_send_broadcast(
             external_ref: None,
         },
         not_before: None,
+        window: None,
     });
     let tests: Vec<Beginning> = tests.collect();
     let shown = |states: Vec<MessageState>| BroadcastTest {

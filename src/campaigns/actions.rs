@@ -38,7 +38,7 @@ pub async fn start_campaign(
     answer(row, &caller)
 }
 
-/// Suspend a campaign: none of its rules fires, and what they have put off is held back until it is resumed.
+/// Suspend a campaign: none of its rules fires, and what they made and nobody has sent yet is held back until it is resumed.
 #[utoipa::path(tag = "campaigns", params(("id" = CampaignId, Path)),
     responses((status = 200, description = "The campaign.", body = Campaign, headers(("ETag" = String)))))]
 #[post("/campaigns/{id}/suspend")]
@@ -72,7 +72,7 @@ pub async fn resume_campaign(
     answer(row, &caller)
 }
 
-/// Stop a campaign for good: what its rules have put off and not sent is cancelled.
+/// Stop a campaign for good: what its rules made and nobody has sent yet is cancelled.
 #[utoipa::path(tag = "campaigns", params(("id" = CampaignId, Path)),
     responses((status = 200, description = "The campaign.", body = Campaign, headers(("ETag" = String)))))]
 #[post("/campaigns/{id}/stop")]

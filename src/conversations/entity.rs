@@ -196,6 +196,11 @@ pub enum MessageState {
     Cancelled,
 }
 
+impl MessageState {
+    /// Those in which a message is certainly unsent and nobody is sending it.
+    pub const UNSENT: [Self; 4] = [Self::Scheduled, Self::Held, Self::Queued, Self::Deferred];
+}
+
 /// Threads of messages with customers.
 pub mod conversation {
     use sea_orm::entity::prelude::*;

@@ -32,7 +32,7 @@ use crate::{
         Answer, Code, Problem,
         idempotency::{PausedWork, Start, Work},
     },
-    id::{ConversationId, MessageId, UserId, WorkItemId},
+    id::{CalendarId, ConversationId, MessageId, UserId, WorkItemId},
     instance::instance_id,
     mail::{
         address::{Address, Mailbox},
@@ -253,6 +253,8 @@ pub struct Filed {
     pub recipients: Vec<String>,
     /// When it may go out; at once when there is none.
     pub not_before: Option<Timestamp>,
+    /// The calendar that must be open when it goes out; any time will do when there is none.
+    pub window: Option<CalendarId>,
     /// Why it may not go out at all.
     pub barred: Option<String>,
 }
@@ -283,6 +285,7 @@ pub async fn prepare(
         envelope_from: printed.envelope_from,
         recipients: printed.recipients,
         not_before: None,
+        window: None,
         barred: None,
     })
 }
@@ -383,6 +386,7 @@ pub async fn file(
             // Nobody is to get a text twice (DESIGN rule 2).
             repeatable: mail.message.channel == Channel::Email,
             not_before: mail.not_before,
+            window: mail.window,
             barred: mail.barred,
         };
         states.push(enqueue(app, tx, now, outbound).await?);

@@ -9,6 +9,7 @@ use utoipa_actix_web::service_config::ServiceConfig;
 use super::{
     api::Customer,
     entity::{
+        OutcomeCategory,
         customer::{ActiveModel, Model},
         outcome,
     },
@@ -17,6 +18,7 @@ use super::{
 };
 use crate::{
     app::App,
+    campaigns::scheduled,
     clock::Timestamp,
     db::Tx,
     events,
@@ -86,6 +88,11 @@ impl<'a> Change<'a> {
         let row = find(&*self.tx, id).await?;
         state::require(&row, action)?;
         let row = change(&self.tx, self.now, &row, columns(&row)).await?;
+        if action == CustomerAction::Terminate
+            && row.termination_category == Some(OutcomeCategory::DoNotContact)
+        {
+            scheduled::cancel_for(&self.tx, self.now, row.id).await?;
+        }
         events::append(&self.tx, self.now, vec![told(kind, &row)]).await?;
         self.tx.commit().await?;
         let version = row.version;
@@ -95,7 +102,8 @@ impl<'a> Change<'a> {
 
 /// Try a customer no more.
 ///
-/// No message rule fires: rules follow the attempts that a dialler reports.
+/// No message rule fires: rules follow the attempts that a dialler reports. An outcome of the category `do_not_contact` calls
+/// off what rules made for them and nobody has sent yet.
 #[utoipa::path(tag = "customers", params(("id" = CustomerId, Path)), request_body = CustomerTerminate,
     responses((status = 200, description = "They are given up.", body = Customer, headers(("ETag" = String)))))]
 #[post("/customers/{id}/terminate")]

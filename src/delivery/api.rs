@@ -144,10 +144,6 @@ impl MessageDelivery {
     }
 }
 
-/// States in which a message is certainly unsent and nobody is sending it.
-const UNSENT: [MessageState; 4] =
-    [MessageState::Scheduled, MessageState::Held, MessageState::Queued, MessageState::Deferred];
-
 async fn allowed(
     db: &impl ConnectionTrait,
     message: &message::Model,
@@ -159,7 +155,7 @@ async fn allowed(
     if !may_write || own(message, caller).is_err() {
         return Ok(Vec::new());
     }
-    if UNSENT.contains(&message.state) {
+    if MessageState::UNSENT.contains(&message.state) {
         return Ok(vec![MessageDeliveryAction::Cancel]);
     }
     let can_retry = retry::refusal(db, message, row).await?.is_none();
@@ -260,7 +256,7 @@ async fn cancel(
         .set(change)
         .col_expr(message::Column::Version, Expr::col(message::Column::Version).add(1))
         .filter(message::Column::Id.eq(id))
-        .filter(message::Column::State.is_in(UNSENT))
+        .filter(message::Column::State.is_in(MessageState::UNSENT))
         .exec(tx)
         .await?;
     if cancelled.rows_affected == 0 {

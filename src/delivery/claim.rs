@@ -18,6 +18,7 @@ use super::{
     rules::Recipient,
     settle::message_event,
     timeline::{self, Line},
+    window::{self, Window, window},
 };
 use crate::{
     accounts::entity::Channel,
@@ -158,6 +159,17 @@ async fn begin(
                 if let Some(reason) = message.and_then(|message| message.barred(&barred, &row)) {
                     hold_back(tx, now, row.message_id, was, reason).await?;
                     continue;
+                }
+                match window(app, tx, now, &row).await? {
+                    Window::Open => {}
+                    Window::ClosedUntil(at) => {
+                        window::put_off(tx, now, &row, was, at).await?;
+                        continue;
+                    }
+                    Window::Shut => {
+                        window::give_up(tx, now, &row, was).await?;
+                        continue;
+                    }
                 }
                 // Its time has come: when it is put back, it is due.
                 let was = if was == Scheduled { Queued } else { was };

@@ -17,7 +17,7 @@ use crate::{
         outbound::Sent,
     },
     events,
-    id::MessageId,
+    id::{CalendarId, MessageId},
     outgoing::{self, settings::RetryPolicy},
 };
 
@@ -48,6 +48,8 @@ pub struct Outbound {
     pub repeatable: bool,
     /// When it may go out; at once when there is none.
     pub not_before: Option<Timestamp>,
+    /// The calendar that must be open when it goes out.
+    pub window: Option<CalendarId>,
     /// Why it may not go out at all: its recipient is not to be written to.
     pub barred: Option<String>,
 }
@@ -84,6 +86,7 @@ pub async fn enter_sent(
         attempts: Set(1),
         tries: Set(1),
         expires_at: Set(sent.at),
+        window_calendar_id: Set(None),
         last_code: Set(sent.code),
         last_text: Set(sent.text.clone()),
         created_at: Set(sent.at),
@@ -130,6 +133,7 @@ pub async fn enqueue(
         attempts: Set(0),
         tries: Set(0),
         expires_at: Set(not_before.unwrap_or(now).plus_s(retry.give_up_after_s)),
+        window_calendar_id: Set(outbound.window),
         last_code: Set(None),
         last_text: Set(None),
         created_at: Set(now),

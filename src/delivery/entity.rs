@@ -31,7 +31,11 @@ pub enum Phase {
 pub mod delivery {
     use sea_orm::{ExprTrait, IntoSimpleExpr, entity::prelude::*};
 
-    use crate::{clock::Timestamp, delivery::entity::Phase, id::MessageId};
+    use crate::{
+        clock::Timestamp,
+        delivery::entity::Phase,
+        id::{CalendarId, MessageId},
+    };
 
     /// One message's way out.
     #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
@@ -60,6 +64,8 @@ pub mod delivery {
         pub tries: i64,
         /// When it is given up.
         pub expires_at: Timestamp,
+        /// The calendar that must be open when it goes out; any time will do when there is none.
+        pub window_calendar_id: Option<CalendarId>,
         /// The last SMTP reply code.
         pub last_code: Option<i32>,
         /// The server's last words.

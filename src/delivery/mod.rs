@@ -20,6 +20,7 @@ pub mod rules;
 pub mod send;
 mod settle;
 mod timeline;
+mod window;
 
 pub use connections::Connections;
 pub use enqueue::{Outbound, enqueue};

@@ -92,6 +92,7 @@ pub(super) async fn retry(
         },
         repeatable: row.repeatable,
         not_before: None,
+        window: row.window_calendar_id,
         barred: None,
     };
     store(tx, now, old, new).await?;

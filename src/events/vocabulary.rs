@@ -146,11 +146,15 @@ pub const VOCABULARY: &[(&str, &str, Readers)] = &[
     ("skill.created", "A skill was made.", Everybody),
     ("skill.deleted", "A skill was deleted.", Everybody),
     ("skill.updated", "A skill was changed.", Everybody),
-    ("suppression.created", "An address may not be written to any more; `reason` says why.", Supervisors),
+    (
+        "suppression.created",
+        "An address may not be written to any more, or for longer; `reason` says why.",
+        Supervisors,
+    ),
     ("suppression.deleted", "An address may be written to again.", Supervisors),
     (
         "suppression.imported",
-        "A file brought suppressions; `count` says how many of them are new.",
+        "A file brought suppressions; `count` says how many of them are new or hold for longer.",
         Supervisors,
     ),
     ("template.archived", "A template is no longer sent.", Supervisors),

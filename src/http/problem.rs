@@ -305,12 +305,15 @@ impl From<DbErr> for Problem {
     }
 }
 
-/// The member behind a violated constraint: SQLite says `queues.name`, PostgreSQL names ours `uq_queues__name`. What is
-/// unique by its key is a member without it.
+/// The member behind a violated constraint: SQLite says `queues.name`, of several columns all of them; PostgreSQL names ours
+/// `uq_queues__name`. What is unique by its key is a member without it.
 fn violated_column(message: &str) -> Option<&str> {
     let rest = match message.split_once("__") {
         Some((_, rest)) => rest,
-        None => message.rsplit_once('.')?.1,
+        None => {
+            let columns = || message.split(',').filter_map(|column| Some(column.rsplit_once('.')?.1));
+            columns().find(|column| column.ends_with("_key")).or_else(|| columns().next_back())?
+        }
     };
     let column = rest.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).next()?;
     Some(column.strip_suffix("_key").unwrap_or(column)).filter(|column| !column.is_empty())
@@ -325,8 +328,10 @@ mod tests {
         assert_eq!(violated_column("UNIQUE constraint failed: queues.name"), Some("name"));
         let postgres = "duplicate key value violates unique constraint \"uq_queues__name\"";
         assert_eq!(violated_column(postgres), Some("name"));
-        let key = "UNIQUE constraint failed: suppressions.campaign_id, suppressions.address_key";
+        let key = "UNIQUE constraint failed: suppressions.campaign_id, suppressions.address_key, suppressions.reason";
         assert_eq!(violated_column(key), Some("address"));
+        let several = "UNIQUE constraint failed: captures.mailbox, captures.name";
+        assert_eq!(violated_column(several), Some("name"));
     }
 
     #[test]

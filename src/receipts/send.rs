@@ -219,7 +219,7 @@ pub(super) fn filed(printed: Printed) -> Filed {
         data: Some(raw),
         object_key: None,
     };
-    Filed { message, raw, envelope_from, recipients, not_before: None, barred: None }
+    Filed { message, raw, envelope_from, recipients, not_before: None, window: None, barred: None }
 }
 
 /// What the template may read.

@@ -18,7 +18,7 @@ use crate::{
         texts::goes_on_with,
     },
     events::{self, NewEvent},
-    id::{CampaignId, ConversationId, CustomerId, MessageId, TemplateId, UserId},
+    id::{CalendarId, CampaignId, ConversationId, CustomerId, MessageId, TemplateId, UserId},
     mail::{
         compose::{AutoSubmitted, ComposeError, Outgoing, OutgoingAttachment},
         sanitise,
@@ -208,6 +208,8 @@ pub struct Beginning {
     pub about: About,
     /// When it may go out, if not at once.
     pub not_before: Option<Timestamp>,
+    /// The calendar that must be open when it goes out.
+    pub window: Option<CalendarId>,
     /// Why the recipient may not be written to.
     pub barred: Option<SuppressionReason>,
 }
@@ -252,7 +254,8 @@ impl Beginning {
             data: Some(raw),
             object_key: None,
         };
-        let filed = Filed { message, raw, envelope_from, recipients, not_before: None, barred: None };
+        let filed =
+            Filed { message, raw, envelope_from, recipients, not_before: None, window: None, barred: None };
         Ok(self.remembered(filed))
     }
 
@@ -271,6 +274,7 @@ impl Beginning {
         filed.message.send_at = self.not_before;
         Filed {
             not_before: self.not_before,
+            window: self.window,
             barred: self.barred.map(|reason| reason.words().to_owned()),
             ..filed
         }

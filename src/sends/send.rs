@@ -82,6 +82,7 @@ pub(super) fn beginning(
         author_id,
         about: plan.about(wanted),
         not_before: wanted.send_at.filter(|at| *at > now),
+        window: None,
         barred: plan.barred,
     })
 }

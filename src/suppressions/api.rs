@@ -1,7 +1,7 @@
 //! Operations on suppressions.
 
 use actix_web::{HttpResponse, delete, get, post, web};
-use sea_orm::{ColumnTrait, EntityTrait, ModelTrait, Order, QueryFilter};
+use sea_orm::{ColumnTrait, EntityTrait, IntoActiveModel, ModelTrait, Order, QueryFilter};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
@@ -9,9 +9,9 @@ use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::{
     AddressKeys,
+    enter::forget_expired,
     entity::{Column, Entity, Model, SuppressionReason},
     entry,
-    import::forget_expired,
 };
 use crate::{
     accounts::entity::Channel,
@@ -175,7 +175,8 @@ pub async fn list_suppressions(
 /// Send no more to an address.
 ///
 /// It holds at once, also for messages that are made but not sent yet. Agents' answers to customers who write to us still
-/// go out.
+/// go out. An address may be suppressed for several reasons, each of which stands and ends by itself; one that holds already
+/// for the same reason (and campaign) is a conflict.
 #[utoipa::path(tag = "suppressions", request_body = SuppressionCreate,
     responses((status = 201, description = "It holds.", body = Suppression, headers(("Location" = String)))))]
 #[post("/suppressions")]
@@ -200,8 +201,8 @@ pub async fn create_suppression(
     // When this is answered, no send to the address begins any more.
     Gate::Sends.shut(&work.tx).await?;
     // One that is over stands in nobody's way.
-    forget_expired(&work.tx, now, row.address_key.clone().take().into_iter().collect()).await?;
-    let row = Entity::insert(row).exec_with_returning(&*work.tx).await?;
+    forget_expired(&work.tx, now, vec![row.address_key.clone()]).await?;
+    let row = Entity::insert(row.into_active_model()).exec_with_returning(&*work.tx).await?;
     let event = NewEvent::new("suppression.created", row.id.uuid(), &json!({ "reason": row.reason }))
         .for_supervisors();
     events::append(&work.tx, now, vec![event]).await?;

@@ -1,8 +1,6 @@
 //! What is to be suppressed, checked. No I/O.
 
-use sea_orm::ActiveValue::Set;
-
-use super::{AddressKeys, api::SuppressionCreate, entity::ActiveModel};
+use super::{AddressKeys, api::SuppressionCreate, entity::Model};
 use crate::{
     accounts::entity::Channel,
     clock::Timestamp,
@@ -34,11 +32,7 @@ pub fn asked(address: &str) -> String {
 ///
 /// # Errors
 /// All that is wrong, each with its pointer.
-pub fn row(
-    wanted: SuppressionCreate,
-    keys: &AddressKeys,
-    now: Timestamp,
-) -> Result<ActiveModel, Vec<FieldError>> {
+pub fn row(wanted: SuppressionCreate, keys: &AddressKeys, now: Timestamp) -> Result<Model, Vec<FieldError>> {
     let mut wrong = Vec::new();
     let channel = wanted.channel.unwrap_or_else(|| channel_of(&wanted.address));
     let address = match channel {
@@ -53,16 +47,16 @@ pub fn row(
         wrong.push(FieldError::new("/expires_at", "past", "it would be over already"));
     }
     match address {
-        Ok(address) if wrong.is_empty() => Ok(ActiveModel {
-            id: Set(SuppressionId::new(now)),
-            address_key: Set(keys.key(&address)),
-            address: Set(Some(address)),
-            channel: Set(channel),
-            campaign_id: Set(wanted.campaign_id),
-            reason: Set(wanted.reason),
-            note: Set(wanted.note),
-            expires_at: Set(wanted.expires_at),
-            created_at: Set(now),
+        Ok(address) if wrong.is_empty() => Ok(Model {
+            id: SuppressionId::new(now),
+            address_key: keys.key(&address),
+            address: Some(address),
+            channel,
+            campaign_id: wanted.campaign_id,
+            reason: wanted.reason,
+            note: wanted.note,
+            expires_at: wanted.expires_at,
+            created_at: now,
         }),
         address => {
             wrong.splice(0..0, address.err());

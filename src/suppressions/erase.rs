@@ -1,14 +1,11 @@
 //! What stays of a suppression when its address is erased: the key alone.
 
-use sea_orm::{
-    ActiveValue::Set,
-    ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter,
-    QueryTrait,
-    sea_query::{OnConflict, Query},
-};
-use uuid::Uuid;
+use sea_orm::{ActiveValue::Set, DatabaseTransaction, DbErr, EntityTrait, QueryFilter};
 
-use super::entity::{ActiveModel, Column, Entity, SuppressionReason};
+use super::{
+    enter::{Entered, enter},
+    entity::{ActiveModel, Column, Entity, Model, SuppressionReason},
+};
 use crate::{
     accounts::entity::Channel,
     clock::Timestamp,
@@ -30,38 +27,26 @@ pub async fn keep_only_keys(
     if addresses.is_empty() {
         return Ok(());
     }
-    // When this commits, no send to the addresses begins any more.
+    // Before any row is locked, as everywhere.
     Gate::Sends.shut(tx).await?;
     let these = among(Column::AddressKey, addresses.iter().map(|(key, _)| key.clone()));
     let bare = ActiveModel { address: Set(None), note: Set(None), ..Default::default() };
-    Entity::update_many().set(bare).filter(these.clone()).exec(tx).await?;
-    let weaker = Condition::any()
-        .add(Column::Reason.eq(SuppressionReason::Unsubscribed))
-        .add(Column::ExpiresAt.is_not_null());
-    let for_good =
-        ActiveModel { reason: Set(SuppressionReason::Manual), expires_at: Set(None), ..Default::default() };
-    let global = Entity::update_many().set(for_good).filter(these).filter(Column::CampaignId.is_null());
-    global.filter(weaker).exec(tx).await?;
-    let rows = addresses.iter().map(|(key, channel)| ActiveModel {
-        id: Set(SuppressionId::new(now)),
-        address_key: Set(key.clone()),
-        address: Set(None),
-        channel: Set(*channel),
-        campaign_id: Set(None),
-        reason: Set(SuppressionReason::Manual),
-        note: Set(None),
-        expires_at: Set(None),
-        created_at: Set(now),
+    Entity::update_many().set(bare).filter(these).exec(tx).await?;
+    let for_good = addresses.iter().map(|(key, channel)| Model {
+        id: SuppressionId::new(now),
+        address_key: key.clone(),
+        address: None,
+        channel: *channel,
+        campaign_id: None,
+        reason: SuppressionReason::Manual,
+        note: None,
+        expires_at: None,
+        created_at: now,
     });
-    let known = OnConflict::new().do_nothing().to_owned();
-    let mut insert = Entity::insert_many(rows).on_conflict(known).into_query();
-    insert.returning(Query::returning().column(Column::Id));
-    let mut told = Vec::new();
-    for made in tx.query_all(&insert).await? {
-        let data = serde_json::json!({ "reason": SuppressionReason::Manual });
-        told.push(
-            NewEvent::new("suppression.created", made.try_get_by_index::<Uuid>(0)?, &data).for_supervisors(),
-        );
-    }
-    events::append(tx, now, told).await
+    let Entered { created, extended } = enter(tx, now, for_good.collect()).await?;
+    let told = created.iter().chain(&extended).map(|row| {
+        let data = serde_json::json!({ "reason": row.reason });
+        NewEvent::new("suppression.created", row.id.uuid(), &data).for_supervisors()
+    });
+    events::append(tx, now, told.collect()).await
 }

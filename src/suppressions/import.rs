@@ -3,26 +3,17 @@
 use std::collections::BTreeSet;
 
 use actix_web::{HttpResponse, post, web};
-use sea_orm::{
-    ActiveValue, ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter,
-    QueryTrait, sea_query::OnConflict,
-};
+use sea_orm::{DbErr, EntityTrait, QueryFilter};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 use utoipa_actix_web::service_config::ServiceConfig;
 
-use super::{
-    AddressKeys,
-    api::SuppressionCreate,
-    entity::{ActiveModel, Column, Entity},
-    entry,
-};
+use super::{AddressKeys, api::SuppressionCreate, enter::enter, entity::Model, entry};
 use crate::{
     app::App,
     campaigns::entity::campaign,
-    clock::Timestamp,
-    db::{Gate, among, is_transient},
+    db::{among, is_transient},
     events::{self, NewEvent},
     http::{
         Code, Problem,
@@ -57,8 +48,12 @@ pub struct SuppressionImport {
     /// Suppressions made.
     #[schema(minimum = 0, examples(1100))]
     pub created_count: u64,
-    /// Rows whose address is suppressed already, for the same campaign or for everything; those stay as they are.
-    #[schema(minimum = 0, examples(98))]
+    /// Suppressions that were there for the same reason and would have ended earlier.
+    #[schema(minimum = 0, examples(3))]
+    pub extended_count: u64,
+    /// Rows whose address is suppressed already for the same reason, for the same campaign or for everything, and for as long;
+    /// those stay as they are.
+    #[schema(minimum = 0, examples(95))]
     pub unchanged_count: u64,
     /// Rows that were left out.
     #[schema(minimum = 0, examples(2))]
@@ -88,8 +83,8 @@ pub struct SuppressionImportError {
 ///
 /// The rows have the members of `SuppressionCreate`, of which `address` is needed: as CSV (`text/csv`, UTF-8) with a header line,
 /// where empty cells say nothing, or as one JSON object a line (`application/x-ndjson`). They are read while they come in, 500 at a
-/// time in one transaction; a file may have any length. An address that is suppressed already stays as it is, so that a file can
-/// be sent again when its connection broke.
+/// time in one transaction; a file may have any length. An address that is suppressed already for the same reason is left
+/// as it is, or extended when it would end earlier, so that a file can be sent again when its connection broke.
 #[utoipa::path(tag = "suppressions",
     request_body(content(
         (Rows = "text/csv", example = "address,reason,note\r\nanna@example.org,unsubscribed,Taken over from the old system\r\n"),
@@ -168,7 +163,7 @@ struct Reading<'a> {
     contract: &'a Contract,
     header: Option<Vec<String>>,
     /// Rows that are not written yet, and the lines that they begin on.
-    batch: Vec<(u64, ActiveModel)>,
+    batch: Vec<(u64, Model)>,
     report: SuppressionImport,
 }
 
@@ -209,7 +204,7 @@ impl Reading<'_> {
     }
 
     /// Holds a row against the schema that a single suppression must fit.
-    fn check(&self, mut members: Map<String, Value>) -> Result<ActiveModel, Vec<FieldError>> {
+    fn check(&self, mut members: Map<String, Value>) -> Result<Model, Vec<FieldError>> {
         members.remove("created_at");
         let value = Value::Object(members);
         self.contract.check("SuppressionCreate", &value).map_err(|problem| problem.errors)?;
@@ -225,7 +220,7 @@ impl Reading<'_> {
         }
         let count = rows.len() as u64;
         let mut tries = 0;
-        let created = loop {
+        let (created, extended) = loop {
             tries += 1;
             match insert(self.app, rows.clone()).await {
                 Err(error) if is_transient(&error) && tries < TRIES => {}
@@ -233,13 +228,14 @@ impl Reading<'_> {
             }
         };
         self.report.created_count += created;
-        self.report.unchanged_count += count - created;
+        self.report.extended_count += extended;
+        self.report.unchanged_count += count - created - extended;
         Ok(())
     }
 
-    async fn only_of_known_campaigns(&mut self) -> Result<Vec<ActiveModel>, DbErr> {
+    async fn only_of_known_campaigns(&mut self) -> Result<Vec<Model>, DbErr> {
         let batch = std::mem::take(&mut self.batch);
-        let named: BTreeSet<CampaignId> = batch.iter().filter_map(|(_, row)| campaign_of(row)).collect();
+        let named: BTreeSet<CampaignId> = batch.iter().filter_map(|(_, row)| row.campaign_id).collect();
         let mut known = BTreeSet::new();
         if !named.is_empty() {
             let found = campaign::Entity::find().filter(among(campaign::Column::Id, named));
@@ -247,7 +243,7 @@ impl Reading<'_> {
         }
         let mut rows = Vec::with_capacity(batch.len());
         for (line, row) in batch {
-            match campaign_of(&row) {
+            match row.campaign_id {
                 Some(id) if !known.contains(&id) => {
                     let unknown =
                         FieldError::new("/campaign_id", "unknown_reference", "there is no such campaign");
@@ -260,43 +256,16 @@ impl Reading<'_> {
     }
 }
 
-fn campaign_of(row: &ActiveModel) -> Option<CampaignId> {
-    if let ActiveValue::Set(campaign) = &row.campaign_id { *campaign } else { None }
-}
-
-/// Writes the rows whose addresses are not suppressed yet, and says how many.
-async fn insert(app: &App, mut rows: Vec<ActiveModel>) -> Result<u64, DbErr> {
-    // In one order everywhere, so that two imports do not wait for each other.
-    rows.sort_by(|a, b| key_of(a).cmp(key_of(b)));
+/// Enters the rows; says how many are new, and how many extend what was known.
+async fn insert(app: &App, rows: Vec<Model>) -> Result<(u64, u64), DbErr> {
     let (now, tx) = (app.clock.now(), app.db.begin().await?);
-    Gate::Sends.shut(&tx).await?;
-    forget_expired(&tx, now, rows.iter().map(|row| key_of(row).to_owned()).collect()).await?;
-    let known = OnConflict::new().do_nothing().to_owned();
-    let created =
-        tx.execute(&Entity::insert_many(rows).on_conflict(known).into_query()).await?.rows_affected();
-    if created > 0 {
-        let event =
-            NewEvent::new("suppression.imported", EventId::new(now).uuid(), &json!({ "count": created }));
+    let entered = enter(&tx, now, rows).await?;
+    let (created, extended) = (entered.created.len() as u64, entered.extended.len() as u64);
+    if created + extended > 0 {
+        let data = json!({ "count": created + extended });
+        let event = NewEvent::new("suppression.imported", EventId::new(now).uuid(), &data);
         events::append(&tx, now, vec![event.for_supervisors()]).await?;
     }
     tx.commit().await?;
-    Ok(created)
-}
-
-fn key_of(row: &ActiveModel) -> &str {
-    if let ActiveValue::Set(key) = &row.address_key { key } else { "" }
-}
-
-/// Removes suppressions of these addresses that are over: they stand in nobody's way.
-///
-/// # Errors
-/// Whatever the database says.
-pub(super) async fn forget_expired(
-    tx: &DatabaseTransaction,
-    now: Timestamp,
-    keys: Vec<String>,
-) -> Result<(), DbErr> {
-    let over =
-        Entity::delete_many().filter(among(Column::AddressKey, keys)).filter(Column::ExpiresAt.lte(now));
-    over.exec(tx).await.map(|_| ())
+    Ok((created, extended))
 }

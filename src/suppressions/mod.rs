@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod bar;
+pub mod enter;
 pub mod entity;
 mod entry;
 pub mod erase;
@@ -93,10 +94,11 @@ impl Barred {
         Ok(Self { keys, known })
     }
 
-    /// Whether the owner of a number wants no more texts at all: then an agent's answer is held back, too.
+    /// Whether the owner of a number wants no more texts at all: then an agent's answer is held back, too. What holds for one
+    /// campaign is nothing that an agent answers for.
     pub fn has_stopped(&self, number: &str) -> bool {
         let known = self.known.get(&self.keys.key(number));
-        known.is_some_and(|known| known.iter().any(|(_, reason)| *reason == SuppressionReason::Stopped))
+        known.is_some_and(|known| known.contains(&(None, SuppressionReason::Stopped)))
     }
 
     /// Why mail of this kind may not go to the address; none when it may. What is sent for a campaign is also held back
@@ -129,6 +131,7 @@ mod tests {
             ("b@x.org", None, SuppressionReason::Bounced),
             ("c@x.org", Some(campaign), SuppressionReason::Manual),
             ("+447700900123", None, SuppressionReason::Stopped),
+            ("+447700900124", Some(campaign), SuppressionReason::Stopped),
         ];
         let known = known.map(|(address, only, reason)| (keys.key(address), vec![(only, reason)])).into();
         let barred = Barred { keys, known };
@@ -140,5 +143,6 @@ mod tests {
         assert_eq!(barred.reason("d@x.org", false, None), None);
         assert_eq!(barred.reason("+447700900123", false, None), Some(SuppressionReason::Stopped));
         assert!(barred.has_stopped("+447700900123") && !barred.has_stopped("b@x.org"));
+        assert!(!barred.has_stopped("+447700900124"), "only one campaign is stopped");
     }
 }

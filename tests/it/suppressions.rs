@@ -3,6 +3,7 @@
 use postroom::{
     campaigns::entity::{CampaignState, campaign},
     id::CampaignId,
+    suppressions::{AddressKeys, Barred, bar::bar, entity::SuppressionReason},
 };
 use reqwest::Method;
 use sea_orm::{ActiveValue::Set, EntityTrait};
@@ -105,14 +106,16 @@ on_both! {
             uuid::Uuid::now_v7(),
         );
         let report = import(&supervisor, "text/csv", text.clone()).await.ok();
-        assert_eq!(counts(&report), [10, 3, 2, 5], "{report}");
+        assert_eq!(counts(&report), [10, 5, 0, 5], "{report}");
         let told = report["errors"].as_array().unwrap().iter();
         let told: Vec<_> = told.map(|error| (error["line"].as_i64().unwrap(), error["code"].as_str().unwrap())).collect();
         for expected in [(6, "invalid_number"), (7, "unknown_value"), (8, "unknown_reference"), (9, "past"), (10, "wrong_number_of_cells")] {
             assert!(told.contains(&expected), "{expected:?} in {told:?}");
         }
+        // No reason hides another.
         let known = supervisor.get("/v1/suppressions?address=known@example.org").await.ok();
-        assert_eq!((&known["items"][0]["reason"], &known["items"][0]["note"]), (&json!("manual"), &json!("first")));
+        let known: Vec<_> = known["items"].as_array().unwrap().iter().map(|one| (&one["reason"], &one["note"])).collect();
+        assert_eq!(known, [(&json!("manual"), &json!("first")), (&json!("bounced"), &Value::Null)]);
         assert_eq!(counts(&import(&supervisor, "text/csv", text).await.ok()), [10, 0, 5, 5], "a file can be sent again");
         let lines = "{\"address\":\"x@example.org\",\"reason\":\"complained\"}\n{\"colour\":1}\nno\n";
         let report = import(&supervisor, "application/x-ndjson", lines).await.ok();
@@ -156,12 +159,53 @@ on_both! {
         let supervisor = app.supervisor().await;
         let soon = app.app.clock.now().plus_s(60);
         supervisor.post("/v1/suppressions", json!({ "address": "a@example.org", "expires_at": soon })).await.ok();
-        assert_eq!(counts(&import(&supervisor, "text/csv", "address\na@example.org\n").await.ok()), [1, 0, 1, 0]);
+        let until = |at: &str| format!("address,expires_at\na@example.org,{at}\n");
+        let sooner = until(&app.app.clock.now().plus_s(30).to_string());
+        assert_eq!(counts(&import(&supervisor, "text/csv", sooner).await.ok()), [1, 0, 1, 0]);
         app.app.clock.advance(std::time::Duration::from_secs(61));
         let exported = supervisor.get("/v1/suppressions/export").await.bytes;
         assert_eq!(String::from_utf8(exported).unwrap().lines().count(), 1, "only the header");
         assert_eq!(counts(&import(&supervisor, "text/csv", "address\na@example.org\n").await.ok()), [1, 1, 0, 0]);
         let found = supervisor.get("/v1/suppressions?address=a@example.org&sort=address").await.ok();
         assert_eq!(found["items"][0]["expires_at"], Value::Null);
+    }
+
+    async fn what_holds_for_a_while_is_extended_and_gives_way_to_nothing(app) {
+        let app = TestApp::frozen(app.backend).await;
+        let supervisor = app.supervisor().await;
+        let soon = app.app.clock.now().plus_s(60);
+        for reason in ["soft_bounced", "manual"] {
+            let body = json!({ "address": "a@example.org", "reason": reason, "expires_at": soon });
+            supervisor.post("/v1/suppressions", body).await.ok();
+        }
+        // The same reason again is a conflict; a file makes it last.
+        let again = supervisor.post("/v1/suppressions", json!({ "address": "a@example.org" })).await;
+        again.problem(409, "already_exists");
+        assert_eq!(again.pointers(), ["/address"]);
+        let report = import(&supervisor, "text/csv", "address\nA@example.org\na@example.org\n").await.ok();
+        assert_eq!((counts(&report), &report["extended_count"]), ([2, 0, 1, 0], &json!(1)));
+        app.app.clock.advance(std::time::Duration::from_secs(61));
+        let found = app.supervisor().await.get("/v1/suppressions?address=a@example.org").await.ok();
+        let found: Vec<_> = found["items"].as_array().unwrap().iter().map(|one| (&one["reason"], &one["in_force"])).collect();
+        assert_eq!(found, [(&json!("soft_bounced"), &json!(false)), (&json!("manual"), &json!(true))]);
+    }
+
+    async fn an_unsubscription_does_not_make_another_reason_last(app) {
+        let app = TestApp::frozen(app.backend).await;
+        let now = app.app.clock.now();
+        let soon = now.plus_s(60);
+        let body = json!({ "address": "a@example.org", "expires_at": soon });
+        app.supervisor().await.post("/v1/suppressions", body).await.ok();
+        let tx = app.app.db.begin().await.unwrap();
+        bar(&app.app, &tx, now, "A@example.org", SuppressionReason::Unsubscribed, "by a link").await.unwrap();
+        tx.commit().await.unwrap();
+        let why = async |marketing: bool, at| {
+            let keys = AddressKeys::of(&app.app);
+            let barred = Barred::among(app.app.db.read(), keys, ["a@example.org"], at).await.unwrap();
+            barred.reason("a@example.org", marketing, None)
+        };
+        assert_eq!((why(false, now).await, why(true, now).await), (Some(SuppressionReason::Manual), Some(SuppressionReason::Manual)));
+        let later = soon.plus_s(1);
+        assert_eq!((why(false, later).await, why(true, later).await), (None, Some(SuppressionReason::Unsubscribed)));
     }
 }

@@ -27,6 +27,11 @@ impl Calendar {
         None
     }
 
+    /// The first moment from `at` on at which the calendar is open; `None` if there is none within 400 days.
+    pub fn open_from(&self, at: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        if self.is_open(at) { Some(at) } else { self.next_change(at) }
+    }
+
     /// The moments of a local day at which an entry begins or ends, in order.
     fn edges_on(&self, day: NaiveDate) -> Option<Vec<DateTime<Utc>>> {
         let zone = self.timezone.0;

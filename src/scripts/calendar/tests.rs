@@ -83,6 +83,8 @@ fn a_higher_priority_opens_a_holiday() {
 fn the_next_change_skips_moments_that_change_nothing() {
     let office = office();
     assert_eq!(office.next_change(at("2026-03-04T10:00:00Z")), Some(at("2026-03-04T12:00:00Z")));
+    assert_eq!(office.open_from(at("2026-03-04T10:00:00Z")), Some(at("2026-03-04T10:00:00Z")));
+    assert_eq!(office.open_from(at("2026-03-04T12:00:00Z")), Some(at("2026-03-04T14:00:00Z")));
     assert_eq!(office.next_change(at("2026-03-04T12:00:00Z")), Some(at("2026-03-04T14:00:00Z")));
     assert_eq!(office.next_change(at("2026-03-06T17:30:00Z")), Some(at("2026-03-09T09:00:00Z")));
     assert_eq!(office.next_change(at("2026-08-09T12:00:00Z")), Some(at("2026-08-17T08:00:00Z")));

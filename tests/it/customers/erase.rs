@@ -70,14 +70,14 @@ on_both! {
         assert_eq!((&erased["email"], &erased["callback"], &erased["data"]), (&Value::Null, &Value::Null, &json!({})));
         assert!(erased["ref"].as_str().unwrap().starts_with("erased-"));
         assert!(!erased["erased_at"].is_null());
-        assert_eq!(Suppressions::find().all(app.app.db.read()).await.unwrap().len(), 2);
+        assert_eq!(Suppressions::find().all(app.app.db.read()).await.unwrap().len(), 3, "what she did herself stays, too");
 
         let again = office.supervisor.post(&format!("{path}/erase"), json!({})).await.ok();
         assert_eq!(again, erased);
-        for (address, reason) in [("ANNA@example.org", "manual"), ("+442079460018", "manual")] {
-            let address = address.replace('+', "%2B");
-            let found = office.supervisor.get(&format!("/v1/suppressions?address={address}")).await.ok();
-            assert_eq!((&found["items"][0]["reason"], &found["items"][0]["address"]), (&json!(reason), &Value::Null));
+        for address in ["ANNA@example.org", "%2B442079460018"] {
+            let found = office.supervisor.get(&format!("/v1/suppressions?reason=manual&address={address}")).await.ok();
+            let found: Vec<_> = found["items"].as_array().unwrap().iter().map(|one| (&one["address"], &one["expires_at"])).collect();
+            assert_eq!(found, [(&Value::Null, &Value::Null)]);
         }
     }
 

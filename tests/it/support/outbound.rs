@@ -51,6 +51,7 @@ impl Draft {
             precedence,
             repeatable,
             not_before: None,
+            window: None,
             barred: None,
         };
         let state = enqueue(app, &tx, now, outbound).await.unwrap();

@@ -117,6 +117,8 @@ on_both! {
         let desk = desk(&app, json!({ "stop_reply": "" }), "Hello").await;
         use_sink(&desk.admin, &sink).await;
         let waits = answer(&desk, "reply", json!({})).await.ok();
+        // What somebody here decided of sends that we begin hides nothing of what the number's owner decides.
+        desk.admin.post("/v1/suppressions", json!({ "address": NUMBER })).await.ok();
         text(&desk.admin, desk.account.id, NUMBER, "STOP").await;
         answer(&desk, "reply", json!({ "text": "Why?" })).await.problem(409, "number_stopped");
         send(&app).await;
