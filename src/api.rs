@@ -7,15 +7,18 @@ use std::{process::ExitCode, time::Duration};
 
 use actix_cors::Cors;
 use actix_web::{
-    App as ActixApp, HttpRequest, HttpServer,
+    App as ActixApp, HttpRequest, HttpResponse, HttpServer,
     dev::Server,
+    guard::Get,
+    http::header::ContentType,
     middleware::from_fn,
     web::{self, Data},
 };
+use bytes::Bytes;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::signal::unix::{SignalKind, signal};
-use utoipa_actix_web::{AppExt, scope, service_config::ServiceConfig};
-use utoipa_swagger_ui::SwaggerUi;
+use utoipa_actix_web::service_config::ServiceConfig;
+use utoipa_swagger_ui::{self as swagger, SwaggerUi};
 use uuid::Uuid;
 
 pub use document::document;
@@ -39,50 +42,73 @@ use crate::{
     unsubscribes, work,
 };
 
+/// Where the OpenAPI document is.
+const DOCUMENT: &str = "/v1/openapi.json";
+
 /// How long an idle connection is kept: longer than proxies and load balancers keep theirs (a minute, mostly), so that none of
 /// them sends a request into a connection that is being closed.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
+type Mount = fn(&mut ServiceConfig<'_>);
+
+/// Mounts the operations outside of `/v1`.
+const ROOT: &[Mount] = &[service::api::mount_root, unsubscribes::api::mount];
+
+/// Mounts the operations of every feature.
+const V1: &[Mount] = &[
+    service::api::mount,
+    access::api::mount,
+    accounts::api::mount,
+    classes::api::mount,
+    events::api::mount,
+    agents::api::mount,
+    agents::groups::mount,
+    agents::skills::mount,
+    queues::api::mount,
+    scripts::api::mount,
+    templates::api::mount,
+    outgoing::api::mount,
+    dkim::api::mount,
+    sends::api::mount,
+    campaigns::api::mount,
+    attempts::api::mount,
+    suppressions::mount,
+    customers::mount,
+    broadcasts::api::mount,
+    delivery::api::mount,
+    conversations::notes::mount,
+    answers::api::mount,
+    answers::drafts::mount,
+    answers::uploads::mount,
+    inbound::api::mount,
+    conversations::api::mount,
+    conversations::messages::mount,
+    conversations::source::mount,
+    work::api::mount,
+    sandbox::clock::mount,
+];
+
 /// Adds every operation of every feature, behind the guard's second lock.
-fn mount(config: &mut ServiceConfig<'_>) {
-    config.service(scope::scope("").wrap(from_fn(only_admitted)).configure(|all: &mut ServiceConfig<'_>| {
-        all.configure(service::api::mount_root)
-            .configure(unsubscribes::api::mount)
-            .service(scope::scope("/v1").configure(mount_v1));
+fn routes(config: &mut web::ServiceConfig) {
+    config.service(web::scope("").wrap(from_fn(only_admitted)).configure(|all| {
+        each(all, ROOT);
+        all.service(web::scope("/v1").configure(|v1| each(v1, V1)));
     }));
 }
 
-fn mount_v1(v1: &mut ServiceConfig<'_>) {
-    v1.configure(service::api::mount)
-        .configure(access::api::mount)
-        .configure(accounts::api::mount)
-        .configure(classes::api::mount)
-        .configure(events::api::mount)
-        .configure(agents::api::mount)
-        .configure(agents::groups::mount)
-        .configure(agents::skills::mount)
-        .configure(queues::api::mount)
-        .configure(scripts::api::mount)
-        .configure(templates::api::mount)
-        .configure(outgoing::api::mount)
-        .configure(dkim::api::mount)
-        .configure(sends::api::mount)
-        .configure(campaigns::api::mount)
-        .configure(attempts::api::mount)
-        .configure(suppressions::mount)
-        .configure(customers::mount)
-        .configure(broadcasts::api::mount)
-        .configure(delivery::api::mount)
-        .configure(conversations::notes::mount)
-        .configure(answers::api::mount)
-        .configure(answers::drafts::mount)
-        .configure(answers::uploads::mount)
-        .configure(inbound::api::mount)
-        .configure(conversations::api::mount)
-        .configure(conversations::messages::mount)
-        .configure(conversations::source::mount)
-        .configure(work::api::mount)
-        .configure(sandbox::clock::mount);
+/// Each one's schemas are forgotten before the next one brings its own: all of them together are tens of megabytes.
+fn each(config: &mut web::ServiceConfig, mounts: &[Mount]) {
+    for mount in mounts {
+        mount(&mut ServiceConfig::new(config));
+    }
+}
+
+/// The OpenAPI document as it is served.
+#[derive(Clone)]
+struct Served(Bytes);
+
+async fn openapi(document: Data<Served>) -> HttpResponse {
+    HttpResponse::Ok().content_type(ContentType::json()).body(document.0.clone())
 }
 
 /// Starts the HTTP server; it stops when the application does.
@@ -94,8 +120,9 @@ pub fn serve(
     listener: std::net::TcpListener,
     metrics: PrometheusHandle,
 ) -> anyhow::Result<Server> {
-    let document = document()?;
-    let contract = Data::new(Contract::new(&document::whole()?)?);
+    let whole = document::whole()?;
+    let contract = Data::new(Contract::new(&whole)?);
+    let document = Data::new(Served(serde_json::to_vec(&document::published(whole))?.into()));
     let (app_data, running, metrics) =
         (Data::new(app.clone()), Data::new(Running::default()), Data::new(metrics));
     let sealer = Data::new(app.sealer.clone());
@@ -103,8 +130,7 @@ pub fn serve(
     let (limit, sandbox) = (BodyLimit(settings.max_body_bytes), app.config.sandbox.enabled);
     let workers = settings.workers;
     let mut server = HttpServer::new(move || {
-        let swagger =
-            SwaggerUi::new("/swagger-ui/{_:.*}").external_url_unchecked("/v1/openapi.json", document.clone());
+        let swagger = SwaggerUi::new("/swagger-ui/{_:.*}").config(swagger::Config::from(DOCUMENT));
         let parameters = web::PathConfig::default().error_handler(|error, request| {
             let detail = no_uuid(request).unwrap_or_else(|| error.to_string());
             Problem::new(Code::InvalidParameter, detail).into()
@@ -123,10 +149,9 @@ pub fn serve(
             // Before the scope `/v1`, which would answer 404 for the document's path below it.
             .service(web::redirect("/", "/swagger-ui/"))
             .service(web::redirect("/swagger-ui", "/swagger-ui/"))
+            .service(web::resource(DOCUMENT).guard(Get()).app_data(document.clone()).to(openapi))
             .service(swagger)
-            .into_utoipa_app()
-            .configure(mount)
-            .into_app()
+            .configure(routes)
     });
     if workers > 0 {
         server = server.workers(workers);

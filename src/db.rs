@@ -1,5 +1,7 @@
 //! The database: SQLite embedded (one writer, readers in parallel) or PostgreSQL, behind one pair of calls.
 
+mod script;
+
 use std::{ops::Deref, sync::Arc, time::Duration};
 
 use sea_orm::{
@@ -15,6 +17,11 @@ use crate::{
     clock::{Clock, Timestamp},
     config,
 };
+pub use script::{Done, Script, Step};
+
+/// How much of the database the writer and each of the readers keep in memory, in KiB.
+const WRITER_CACHE: u32 = 16 << 10;
+const READER_CACHE: u32 = 2 << 10;
 
 /// The pools. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -203,7 +210,8 @@ async fn sqlite(
             sqlite.create_if_missing(!read_only).busy_timeout(Duration::from_secs(15)).foreign_keys(true);
         let sqlite = sqlite
             .statement_cache_capacity(500)
-            .pragma("cache_size", "-65536")
+            // Negative: in KiB instead of pages.
+            .pragma("cache_size", format!("-{}", if read_only { READER_CACHE } else { WRITER_CACHE }))
             .pragma("mmap_size", "268435456");
         if read_only {
             return sqlite.pragma("query_only", "on");

@@ -19,6 +19,11 @@ use postroom::{
     sandbox, telemetry,
 };
 
+/// glibc's keeps tens of megabytes for each thread that had them once.
+#[cfg(not(target_env = "msvc"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// The e-mail and SMS side of a contact centre, as a REST service.
 #[derive(Debug, Parser)]
 #[command(version, about)]

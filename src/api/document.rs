@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use actix_web::App as ActixApp;
 use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
-use utoipa_actix_web::AppExt;
+use utoipa_actix_web::{AppExt, scope};
 
 use super::told;
 use crate::{
@@ -115,9 +115,13 @@ struct Base;
 /// # Errors
 /// When an operation is missing in the role matrix, or the document cannot be written.
 pub fn document() -> anyhow::Result<Value> {
-    let mut document = whole()?;
-    drop_unused_schemas(&mut document);
-    Ok(document)
+    Ok(published(whole()?))
+}
+
+/// Of [`whole`] what others are told.
+pub(super) fn published(mut whole: Value) -> Value {
+    drop_unused_schemas(&mut whole);
+    whole
 }
 
 /// The document with the schemas that only the service itself uses: the writable forms that a patch must result in.
@@ -125,8 +129,17 @@ pub fn document() -> anyhow::Result<Value> {
 /// # Errors
 /// As [`document`].
 pub(super) fn whole() -> anyhow::Result<Value> {
-    let (_, collected) =
-        ActixApp::new().into_utoipa_app().openapi(Base::openapi()).configure(super::mount).split_for_parts();
+    let mut app = ActixApp::new().into_utoipa_app().openapi(Base::openapi());
+    for mount in super::ROOT {
+        app = app.configure(mount);
+    }
+    // One after the other: each brings every schema as often as it is named.
+    for mount in super::V1 {
+        app = app.configure(|config| {
+            config.service(scope::scope("/v1").configure(mount));
+        });
+    }
+    let (_, collected) = app.split_for_parts();
     let mut document = serde_json::to_value(collected)?;
     add_patch_schemas(&mut document);
     add_security_schemes(&mut document);

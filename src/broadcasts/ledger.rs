@@ -5,9 +5,11 @@
 //! have been, and a process that dies then leaves it uncertain. Whether the broadcast still runs and the recipient may
 //! still be written to is asked by the very statement that begins a row.
 
+use std::fmt::Write;
+
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, EntityTrait, QueryFilter,
-    QuerySelect, Statement, Value,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, EntityTrait, QueryFilter, Statement,
+    Value,
     sea_query::{Expr, ExprTrait},
 };
 
@@ -17,7 +19,7 @@ use super::entity::{
 };
 use crate::{
     clock::Timestamp,
-    db::{Gate, among},
+    db::{Done, Gate, Script, Step, among},
     id::{BroadcastId, CustomerId, MessageId},
     suppressions::{AddressKeys, Barred},
 };
@@ -90,22 +92,15 @@ pub async fn claim(
     Ok(rows)
 }
 
-/// Notes of claimed rows that they may be sent from now on; gives those that may. Not begun are rows that another process
+/// Notes of claimed rows that they may be sent from now on; [`begun`] tells which. Not begun are rows that another process
 /// has taken over, of a broadcast that does not run any more, or of somebody who may not be written to; and none while the
 /// outgoing server is paused, wants to be left alone, or has other settings than the row was to go out with.
-///
-/// # Errors
-/// Whatever the database says.
-pub async fn begin(
-    tx: &DatabaseTransaction,
-    now: Timestamp,
-    rows: &[Begin],
-) -> Result<Vec<MessageId>, DbErr> {
+pub fn begin(script: &mut Script, now: Timestamp, rows: &[Begin]) -> Option<Step> {
     if rows.is_empty() {
-        return Ok(Vec::new());
+        return None;
     }
     // Who pauses a broadcast or bars an address shuts this gate: what is answered to them holds from then on.
-    Gate::Sends.pass(tx).await?;
+    script.pass(Gate::Sends);
     let mut values = vec![now.into(), now.plus_s(LEASE_S).into()];
     let list = Rows::<4>::new(rows.iter().map(|row| {
         let (version, made) = row.server;
@@ -125,33 +120,26 @@ pub async fn begin(
            AND (suppressions.campaign_id IS NULL OR suppressions.campaign_id = for_campaign) \
            AND (suppressions.expires_at IS NULL OR suppressions.expires_at > $1) \
            AND (marketing OR suppressions.reason <> 'unsubscribed')) \
-",
+         RETURNING id",
         list.sql(values.len())
     );
     values.extend(list.0);
-    let begun =
-        tx.execute_raw(Statement::from_sql_and_values(tx.get_database_backend(), sql, values)).await?;
-    if begun.rows_affected() == rows.len() as u64 {
-        return Ok(rows.iter().map(|row| row.held.0).collect());
-    }
-    let begun: Vec<(MessageId, i64)> = Entity::find()
-        .select_only()
-        .columns([Column::Id, Column::Attempts])
-        .filter(among(Column::Id, rows.iter().map(|row| row.held.0)))
-        .filter(Column::Phase.eq(RecipientPhase::Begun))
-        .into_tuple()
-        .all(tx)
-        .await?;
-    Ok(begun.into_iter().filter(|held| rows.iter().any(|row| row.held == *held)).map(|(id, _)| id).collect())
+    Some(script.ask(sql, values))
 }
 
-/// Writes down what became of rows, of those that nobody had taken over; gives how many that were.
+/// The rows that a script began.
 ///
 /// # Errors
-/// Whatever the database says.
-pub async fn settle(tx: &DatabaseTransaction, now: Timestamp, rows: &[Settled]) -> Result<usize, DbErr> {
+/// When they cannot be read.
+pub fn begun(done: &Done, step: Option<Step>) -> Result<Vec<MessageId>, DbErr> {
+    let rows = step.map_or(&[][..], |step| done.rows(step));
+    rows.iter().map(|row| row.try_get_by_index(0)).collect()
+}
+
+/// Writes down what became of rows, of those that nobody had taken over.
+pub fn settle(script: &mut Script, now: Timestamp, rows: &[Settled]) -> Option<Step> {
     if rows.is_empty() {
-        return Ok(0);
+        return None;
     }
     let mut values = vec![now.into()];
     let list = Rows::<10>::new(rows.iter().map(|row| {
@@ -178,8 +166,7 @@ pub async fn settle(tx: &DatabaseTransaction, now: Timestamp, rows: &[Settled]) 
         list.sql(values.len())
     );
     values.extend(list.0);
-    let done = tx.execute_raw(Statement::from_sql_and_values(tx.get_database_backend(), sql, values)).await?;
-    Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
+    Some(script.change(sql, values))
 }
 
 /// Values of `N` columns for a list, filled up to a power of two with a row that matches nothing, so that lists of all
@@ -209,7 +196,8 @@ impl<const N: usize> Rows<N> {
                 at if at % N == 0 => ", (",
                 _ => ", ",
             };
-            sql.push_str(&format!("{begin}${}{end}", before + at + 1));
+            // Writing to a string cannot fail.
+            let _ = write!(sql, "{begin}${}{end}", before + at + 1);
         }
         sql
     }

@@ -7,7 +7,7 @@ use std::{
 
 use actix_web::http::{Method, header::HeaderMap};
 use jsonschema::{Validator, error::ValidationErrorKind};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::problem::{Code, FieldError, Problem};
 
@@ -26,7 +26,7 @@ pub struct Operation {
 /// The document, prepared for checking requests.
 #[derive(Debug)]
 pub struct Contract {
-    components: Value,
+    schemas: Map<String, Value>,
     /// By path and method.
     operations: HashMap<String, HashMap<Method, Operation>>,
     routes: matchit::Router<String>,
@@ -50,8 +50,8 @@ impl Contract {
         for path in operations.keys() {
             routes.insert(path, path.clone())?;
         }
-        let components = document["components"].clone();
-        Ok(Self { components, operations, routes, validators: Mutex::default() })
+        let schemas = document["components"]["schemas"].as_object().cloned().unwrap_or_default();
+        Ok(Self { schemas, operations, routes, validators: Mutex::default() })
     }
 
     /// The path of the document that a request's path, as it is routed (without escapes), means.
@@ -79,12 +79,12 @@ impl Contract {
 
     /// Whether the document has a schema of this name.
     pub fn has_schema(&self, name: &str) -> bool {
-        self.components["schemas"].get(name).is_some()
+        self.schemas.contains_key(name)
     }
 
     /// Whether `{}` stands for a body of this schema that was left out.
     pub fn may_be_left_out(&self, schema: &str) -> bool {
-        all_is_optional(&self.components["schemas"][schema])
+        self.schemas.get(schema).is_some_and(all_is_optional)
     }
 
     /// Holds a body against the named schema.
@@ -163,7 +163,8 @@ impl Contract {
         if let Some(known) = self.validators.lock().map_err(poisoned)?.get(cache_key) {
             return Ok(Arc::clone(known));
         }
-        let mut whole = json!({ "components": self.components });
+        // Only what the schema leads to: the validator keeps what it is given, and there are hundreds of them.
+        let mut whole = json!({ "components": { "schemas": reachable(schema, &self.schemas) } });
         if let (Some(whole), Some(schema)) = (whole.as_object_mut(), schema.as_object()) {
             whole.extend(schema.clone());
         }
@@ -195,6 +196,29 @@ impl Operation {
         let id = operation["operationId"].as_str().unwrap_or_default().to_owned();
         Self { id, query: parameters_in("query"), headers: parameters_in("header") }
     }
+}
+
+/// The schemas that a schema leads to by `$ref`, through each other too.
+fn reachable(schema: &Value, schemas: &Map<String, Value>) -> Map<String, Value> {
+    let (mut found, mut ahead) = (Map::new(), vec![schema]);
+    while let Some(value) = ahead.pop() {
+        match value {
+            Value::Object(members) => {
+                let reference = members.get("$ref").and_then(Value::as_str);
+                let path = reference.and_then(|reference| reference.strip_prefix("#/components/schemas/"));
+                // What stands behind the name is a place within the schema.
+                let name = path.and_then(|path| path.split('/').next()).unwrap_or_default();
+                if let Some(named) = schemas.get(name).filter(|_| !found.contains_key(name)) {
+                    found.insert(name.to_owned(), named.clone());
+                    ahead.push(named);
+                }
+                ahead.extend(members.values());
+            }
+            Value::Array(items) => ahead.extend(items),
+            _ => {}
+        }
+    }
+    found
 }
 
 /// A query value is text; read it as what its schema says, so that bounds apply.
@@ -309,6 +333,24 @@ mod tests {
             problem.errors.iter().map(|e| (e.pointer.as_str(), e.code.as_str())).collect();
         found.sort_unstable();
         assert_eq!(found, [("/color", "unknown_member"), ("/name", "required"), ("/size", "type")]);
+    }
+
+    #[test]
+    fn a_schema_brings_along_what_it_leads_to_and_nothing_else() {
+        let to = |name: &str| json!({ "$ref": format!("#/components/schemas/{name}") });
+        let document = json!({ "components": { "schemas": {
+            "Tree": { "type": "object", "properties": { "children": { "type": "array", "items": to("Tree") }, "leaf": to("Leaf") } },
+            "Leaf": { "oneOf": [to("Colour/properties/name"), { "type": "null" }] },
+            "Colour": { "type": "object", "properties": { "name": { "type": "string" } } },
+            "Other": to("Tree"),
+        } } });
+        let contract = Contract::new(&document).unwrap();
+        let found = reachable(&to("Tree"), &contract.schemas);
+        let mut names: Vec<_> = found.keys().map(String::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["Colour", "Leaf", "Tree"]);
+        let wrong = json!({ "children": [{ "leaf": null }, { "leaf": 1 }] });
+        assert_eq!(contract.check("Tree", &wrong).unwrap_err().errors[0].pointer, "/children/1/leaf");
     }
 
     #[test]

@@ -49,6 +49,7 @@ mod process;
 mod queues;
 mod receipts;
 mod sandbox;
+mod scripted;
 mod scripts;
 mod seed;
 mod sends;

@@ -105,6 +105,8 @@ pub(super) struct Bulk {
     low: Notify,
     /// How many runs are to end for messages that go first.
     yields: AtomicUsize,
+    /// How many runs there are: each has one turn at a time.
+    runs: AtomicUsize,
     turns: Batch<Turn, bool>,
     printers: Mutex<HashMap<BroadcastId, (i64, Arc<Printer>)>>,
 }
@@ -121,6 +123,7 @@ impl Bulk {
             lot: AtomicUsize::new(0),
             low: Notify::new(),
             yields: AtomicUsize::new(0),
+            runs: AtomicUsize::new(0),
             turns: Batch::default(),
             printers: Mutex::default(),
         })
@@ -154,6 +157,11 @@ impl Bulk {
     /// Asks this many runs to end after the message that they carry.
     pub(super) fn ask_to_yield(&self, runs: usize) {
         self.yields.store(runs, Ordering::Relaxed);
+    }
+
+    /// How many runs there are.
+    fn runs(&self) -> usize {
+        self.runs.load(Ordering::Relaxed)
     }
 
     /// Everything that this process holds.
@@ -195,6 +203,23 @@ impl Bulk {
             tracing::warn!(%error, "recipients of broadcasts are let go when their leases run out");
         }
         self.forget(rows.into_iter().map(|(id, _)| id));
+    }
+}
+
+/// A run, counted as long as it goes on.
+#[derive(Debug)]
+struct Busy(Arc<Bulk>);
+
+impl Busy {
+    fn new(bulk: &Arc<Bulk>) -> Self {
+        bulk.runs.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(bulk))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.runs.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Bulk, Ready};
+use super::{Bulk, Busy, Ready};
 use crate::{
     broadcasts::{
         capture,
@@ -33,6 +33,7 @@ pub(in super::super) struct Ran {
 
 /// Carries what is ready, until nothing is, the run is asked to end, or the server wants a pause.
 pub(in super::super) async fn run(bulk: Arc<Bulk>, server: Arc<outgoing_server::Model>) -> Ran {
+    let busy = Busy::new(&bulk);
     let mut run = Run {
         bulk: &bulk,
         server: &server,
@@ -59,6 +60,7 @@ pub(in super::super) async fn run(bulk: Arc<Bulk>, server: Arc<outgoing_server::
         }
     }
     bulk.turn(run.settled, None).await;
+    drop(busy);
     let Run { connection, stopped, .. } = run;
     if let Some(used_up) = connection.and_then(|connection| bulk.app.connections.put(&server, connection)) {
         end(used_up).await;

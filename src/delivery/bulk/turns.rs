@@ -7,12 +7,15 @@ use sea_orm::DbErr;
 use super::Bulk;
 use crate::{
     broadcasts::ledger::{self, Begin, Held, Settled},
-    db::Gate,
+    clock::Timestamp,
+    db::Script,
     together::Asked,
 };
 
 /// The most that one transaction begins and settles.
 const MOST: usize = 256;
+/// How long a transaction waits for the other connections, so that they share it: no longer than the one that it saves takes.
+const PATIENCE: Duration = Duration::from_millis(1);
 /// Pauses between the tries to write a result down: what the server took must not be forgotten for a database hiccup.
 const TRIES: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis(500), Duration::from_secs(3)];
 
@@ -34,10 +37,11 @@ impl Bulk {
         if is_first {
             let bulk = Arc::clone(self);
             self.app.tasks.clone().spawn("broadcast turns", async move {
-                while let Some(asked) = bulk.turns.leave(MOST) {
+                loop {
+                    bulk.turns.gather(bulk.runs().min(MOST), PATIENCE).await;
+                    let Some(asked) = bulk.turns.leave(MOST) else { return Ok(()) };
                     bulk.serve(asked).await;
                 }
-                Ok(())
             });
         }
         let begun = answer.await.unwrap_or(false);
@@ -91,24 +95,30 @@ impl Bulk {
     ) -> Result<Vec<crate::id::MessageId>, DbErr> {
         let app = &self.app;
         let now = app.db.now(&app.clock).await?;
-        let tx = app.db.begin().await?;
-        // Before any row is locked: who shuts the gate may want these rows then.
-        if !next.is_empty() {
-            Gate::Sends.pass(&tx).await?;
-        }
-        let written = ledger::settle(&tx, now, settled).await?;
-        if written < settled.len() {
-            let late = settled.len() - written;
+        let mut script = Script::default();
+        let settling = ledger::settle(&mut script, now, settled);
+        let beginning = ledger::begin(&mut script, now, next);
+        let done = app.db.run(script).await?;
+        let written = settling.map_or(0, |step| done.affected(step));
+        let late = (settled.len() as u64).saturating_sub(written);
+        if late > 0 {
             tracing::warn!(late, "late results were dropped: another process has the recipients");
         }
-        let begun = ledger::begin(&tx, now, next).await?;
+        let begun = ledger::begun(&done, beginning)?;
         if begun.len() < next.len() {
             let held = next.iter().map(|next| next.held);
             let away: Vec<Held> = held.filter(|(id, _)| !begun.contains(id)).collect();
-            ledger::turn_away(&tx, now, self.keys.clone(), &away).await?;
+            if let Err(error) = self.turn_away(now, &away).await {
+                tracing::warn!(%error, "recipients who were not begun wait until their leases run out");
+            }
         }
-        tx.commit_untold().await?;
         Ok(begun)
+    }
+
+    async fn turn_away(&self, now: Timestamp, rows: &[Held]) -> Result<(), DbErr> {
+        let tx = self.app.db.begin().await?;
+        ledger::turn_away(&tx, now, self.keys.clone(), rows).await?;
+        tx.commit_untold().await
     }
 
     /// Lets recipients go that were claimed and not begun.
