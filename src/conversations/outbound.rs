@@ -65,6 +65,8 @@ pub struct Letter {
     pub quoted_text: String,
     /// Of its text, the signature.
     pub signature: String,
+    /// When it goes out, if not at once: that is its date, whenever it was asked for.
+    pub due: Option<Timestamp>,
     /// The mail; its sender, Message-ID, date and loop marker are set by [`Press::print`].
     pub mail: Outgoing,
 }
@@ -112,8 +114,8 @@ impl Press {
     /// # Errors
     /// What of the mail cannot be sent.
     pub fn print(&self, account: &account::Model, letter: Letter) -> Result<Printed, ComposeError> {
-        let Letter { id, conversation_id, mut mail, .. } = letter;
-        self.dress(account, id, conversation_id, &mut mail);
+        let Letter { id, conversation_id, due, mut mail, .. } = letter;
+        self.dress(account, id, conversation_id, due.unwrap_or(self.now), &mut mail);
         let composed = self.compose(account, &mail)?;
         // RFC 3834 §3.3: nobody answers to the null path, so no machine's answer can meet another's for ever. What is not an
         // answer has a sender, who learns that it came back.
@@ -127,18 +129,20 @@ impl Press {
         Ok(Printed { message, raw: composed.raw, envelope_from, recipients })
     }
 
-    /// Writes into a mail what all of ours has: sender, Message-ID, date, loop marker, and where answers go.
+    /// Writes into a mail that goes out at `date` what all of ours has: sender, Message-ID, date, loop marker, and where
+    /// answers go.
     pub fn dress(
         &self,
         account: &account::Model,
         id: MessageId,
         conversation_id: ConversationId,
+        date: Timestamp,
         mail: &mut Outgoing,
     ) {
         let domain = account.address.rsplit_once('@').map_or("localhost", |(_, domain)| domain);
         mail.from = Some(Mailbox::new(Some(&account.display_name), &account.address));
         mail.message_id = self.signer.message_id(id.uuid(), conversation_id.uuid(), domain);
-        mail.date = self.now.as_millis();
+        mail.date = date.as_millis();
         mail.headers.push((LOOP_HEADER.to_owned(), self.instance.clone()));
         if mail.reply_to.is_empty() && wants(account, "tagged_reply_to") {
             let base = Address::parse(&account.address).ok();
@@ -214,7 +218,7 @@ impl Press {
             customer_id: None,
             campaign_id: None,
             send_at: None,
-            dated_at: Some(self.now),
+            dated_at: Some(Timestamp::from_millis(mail.date)),
             received_at: None,
             sent_at: None,
             version: 1,

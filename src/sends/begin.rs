@@ -225,6 +225,7 @@ impl Beginning {
             new_text: text.trim_end().to_owned(),
             quoted_text: String::new(),
             signature: String::new(),
+            due: self.not_before,
             mail: Outgoing {
                 to: vec![self.to.clone().into()],
                 subject,

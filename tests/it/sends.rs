@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use postroom::{
     accounts::entity::{AccountState, Channel},
+    clock::Timestamp,
     id::SuppressionId,
     mail::parse::{Limits, parse},
     suppressions::{
@@ -140,6 +141,28 @@ on_both! {
         let past = json!({ "send_at": app.app.clock.now().plus_s(-60) });
         let third = admin.post("/v1/messages", with(order(), past)).await.ok();
         assert_eq!((&third["state"], &third["send_at"]), (&json!("queued"), &Value::Null));
+    }
+
+    async fn a_send_for_later_bears_the_date_at_which_it_goes_out(app) {
+        let app = TestApp::frozen(app.backend).await;
+        let (admin, sink) = (app.admin().await, SmtpSink::start(Behaviour::default()).await);
+        use_sink(&admin, &sink).await;
+        account(&app, "support@example.com").await;
+        for (send_at, dated_at) in [
+            ("2026-03-05T13:00:00.000Z", "2026-03-05T13:00:00.000Z"),
+            ("2026-03-01T13:00:00.000Z", "2026-03-02T09:00:00.000Z"),
+        ] {
+            let made = admin.post("/v1/messages", with(order(), json!({ "send_at": send_at }))).await.ok();
+            let shown = admin.get(&format!("/v1/messages/{}", made["id"].as_str().unwrap())).await.ok();
+            assert_eq!((&shown["dated_at"], &shown["created_at"]), (&json!(dated_at), &json!("2026-03-02T09:00:00.000Z")));
+        }
+        app.app.clock.advance(Duration::from_secs(4 * 86_400));
+        send(&app).await;
+        send(&app).await;
+        let mut dates: Vec<i64> = sink.received().iter().filter_map(|mail| parse(&mail.raw, &Limits::default()).unwrap().sent_at).collect();
+        dates.sort_unstable();
+        let expected = ["2026-03-02T09:00:00Z", "2026-03-05T13:00:00Z"].map(|at| at.parse::<Timestamp>().unwrap().as_millis());
+        assert_eq!(dates, expected);
     }
 
     async fn nobody_is_written_to_who_may_not_be_when_it_is_made_and_when_it_goes_out(app) {
