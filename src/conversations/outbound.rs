@@ -261,6 +261,13 @@ pub struct Filed {
     pub barred: Option<String>,
 }
 
+impl Filed {
+    /// The object that holds its bytes, when they are large.
+    pub fn object(&self) -> Option<String> {
+        self.raw.object_key.clone()
+    }
+}
+
 /// Composes a mail and makes its bytes durable; `files` is the place in the body of what makes it large.
 ///
 /// # Errors
@@ -309,46 +316,45 @@ fn problem(error: &ComposeError, files: &str) -> Problem {
     }
 }
 
-/// Goes on with work that was paused to prepare a mail, and commits it with what `file` answers. What was made durable
-/// for a mail that is not filed is removed.
+/// Goes on with work that was paused to prepare mails, and commits it with what `file` answers. When nothing is filed,
+/// the `objects` that were made durable for it are removed.
 ///
 /// # Errors
 /// Those of `file`, and whatever the database says.
 pub async fn finish(
     app: &App,
     paused: PausedWork,
-    filed: Filed,
-    file: impl AsyncFnOnce(&DatabaseTransaction, Filed) -> Result<Answer, Problem>,
+    objects: impl IntoIterator<Item = String>,
+    file: impl AsyncFnOnce(&DatabaseTransaction) -> Result<Answer, Problem>,
 ) -> Result<HttpResponse, Problem> {
-    let raw = raw_message::Model { data: None, ..filed.raw.clone() };
     // On the heap, because every handler's future would carry it otherwise.
     let done = Box::pin(async {
         let work = match paused.resume(&app.db).await? {
             Start::Replay(answer) => return Ok(Done::Before(answer)),
             Start::Run(work) => work,
         };
-        let answer = file(&work.tx, filed).await?;
+        let answer = file(&work.tx).await?;
         Ok::<_, Problem>(Done::Now(work, answer))
     });
     match done.await {
         // Whether a commit that fails took place nobody knows: the bytes stay.
         Ok(Done::Now(work, answer)) => work.commit(answer).await,
         Ok(Done::Before(answer)) => {
-            app.raw.forget(&raw).await;
+            app.raw.drop_objects(objects).await;
             Ok(answer)
         }
         Err(problem) => {
-            app.raw.forget(&raw).await;
+            app.raw.drop_objects(objects).await;
             Err(problem)
         }
     }
 }
 
-/// What became of a mail before the commit.
+/// What became of mails before the commit.
 enum Done {
-    /// Another replica has sent it meanwhile.
+    /// Another replica has sent them meanwhile.
     Before(HttpResponse),
-    /// It is filed in this transaction, and this is to be said of it.
+    /// They are filed in this transaction, and this is to be said of them.
     Now(Box<Work>, Answer),
 }
 

@@ -23,6 +23,7 @@ use crate::{
     clock::Timestamp,
     conversations::{
         entity::{Direction, MessageState, message},
+        outbound,
         visibility::find_message,
     },
     events,
@@ -287,18 +288,25 @@ pub async fn retry_message(
     idempotency: Idempotency,
 ) -> Result<HttpResponse, Problem> {
     let now = app.clock.now();
-    let new = retry::prepare(&app, now, *id).await?;
     let work = match idempotency.start(&app.db, now).await? {
         Start::Replay(answer) => return Ok(answer),
         Start::Run(work) => work,
     };
-    let (message, row) = find(&*work.tx, *id).await?;
-    own(&message, &caller)?;
-    let new_id = new.id;
-    retry::retry(&app, &work.tx, now, message, row, new).await?;
-    let (message, row) = find(&*work.tx, new_id).await?;
-    let delivery = MessageDelivery::of(&*work.tx, &message, row, &caller).await?;
-    work.commit(Answer::created(format!("/v1/messages/{new_id}"), &delivery)?).await
+    let (old, row) = find(&*work.tx, *id).await?;
+    own(&old, &caller)?;
+    retry::refuse(&*work.tx, &old, &row).await?;
+    // Signing and the object store take their time, and no transaction waits for them.
+    let paused = work.pause().await?;
+    let new = retry::prepare(&app, now, &old).await?;
+    outbound::finish(&app, paused, new.object(), async |tx| {
+        let (message, row) = find(tx, *id).await?;
+        let new_id = new.id;
+        retry::retry(&app, tx, now, message, row, new).await?;
+        let (message, row) = find(tx, new_id).await?;
+        let delivery = MessageDelivery::of(tx, &message, row, &caller).await?;
+        Answer::created(format!("/v1/messages/{new_id}"), &delivery)
+    })
+    .await
 }
 
 /// A message on its way out that the caller wrote, or whose conversation the caller sees; any other does not exist.
