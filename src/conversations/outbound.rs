@@ -371,30 +371,39 @@ pub async fn file(
     now: Timestamp,
     mails: Vec<Filed>,
 ) -> Result<Vec<MessageState>, DbErr> {
-    for mails in mails.chunks(ROWS_PER_INSERT) {
-        let messages = mails.iter().map(|mail| mail.message.clone().into_active_model());
+    let mut going = Vec::with_capacity(mails.len());
+    let mut mails = mails.into_iter().peekable();
+    while mails.peek().is_some() {
+        // Moved and not cloned: the mails of a batch are large together.
+        let (mut messages, mut sources) = (Vec::new(), Vec::new());
+        for Filed { message, raw, envelope_from, recipients, not_before, barred } in
+            mails.by_ref().take(ROWS_PER_INSERT)
+        {
+            let outbound = Outbound {
+                message_id: message.id,
+                envelope_from,
+                recipients,
+                precedence: match message.kind {
+                    // What confirms a stop word goes to a number that gets nothing else.
+                    MessageKind::Receipt if message.channel == Channel::Sms => Precedence::Answer,
+                    MessageKind::Receipt | MessageKind::Direct => Precedence::Triggered,
+                    _ => Precedence::Answer,
+                },
+                // Nobody is to get a text twice (DESIGN rule 2).
+                repeatable: message.channel == Channel::Email,
+                not_before,
+                barred,
+            };
+            going.push((Noted::of(&message), outbound));
+            messages.push(message.into_active_model());
+            sources.push(raw.into_active_model());
+        }
         message::Entity::insert_many(messages).exec_without_returning(tx).await?;
-        let sources = mails.iter().map(|mail| mail.raw.clone().into_active_model());
         raw_message::Entity::insert_many(sources).exec_without_returning(tx).await?;
     }
-    let mut states = Vec::with_capacity(mails.len());
-    for mail in mails {
-        note(tx, now, &mail.message).await?;
-        let outbound = Outbound {
-            message_id: mail.message.id,
-            envelope_from: mail.envelope_from,
-            recipients: mail.recipients,
-            precedence: match mail.message.kind {
-                // What confirms a stop word goes to a number that gets nothing else.
-                MessageKind::Receipt if mail.message.channel == Channel::Sms => Precedence::Answer,
-                MessageKind::Receipt | MessageKind::Direct => Precedence::Triggered,
-                _ => Precedence::Answer,
-            },
-            // Nobody is to get a text twice (DESIGN rule 2).
-            repeatable: mail.message.channel == Channel::Email,
-            not_before: mail.not_before,
-            barred: mail.barred,
-        };
+    let mut states = Vec::with_capacity(going.len());
+    for (noted, outbound) in going {
+        note(tx, now, noted).await?;
         states.push(enqueue(app, tx, now, outbound).await?);
     }
     Ok(states)
@@ -422,14 +431,31 @@ pub async fn file_sent(
     sent: Sent,
 ) -> Result<(), DbErr> {
     let message = message::Model { state: MessageState::Sent, sent_at: Some(sent.at), ..mail.message };
-    message::Entity::insert(message.clone().into_active_model()).exec_without_returning(tx).await?;
+    let noted = Noted::of(&message);
+    message::Entity::insert(message.into_active_model()).exec_without_returning(tx).await?;
     raw_message::Entity::insert(mail.raw.into_active_model()).exec_without_returning(tx).await?;
-    note(tx, now, &message).await?;
-    enter_sent(tx, message.id, mail.envelope_from, mail.recipients, sent).await
+    note(tx, now, noted).await?;
+    enter_sent(tx, noted.id, mail.envelope_from, mail.recipients, sent).await
+}
+
+/// What of a message is noted on its conversation.
+#[derive(Clone, Copy, Debug)]
+struct Noted {
+    id: MessageId,
+    conversation_id: ConversationId,
+    kind: MessageKind,
+    author_id: Option<UserId>,
+}
+
+impl Noted {
+    fn of(message: &message::Model) -> Self {
+        let message::Model { id, conversation_id, kind, author_id, .. } = *message;
+        Self { id, conversation_id, kind, author_id }
+    }
 }
 
 /// Notes a message that goes out on its conversation.
-async fn note(tx: &DatabaseTransaction, now: Timestamp, message: &message::Model) -> Result<(), DbErr> {
+async fn note(tx: &DatabaseTransaction, now: Timestamp, message: Noted) -> Result<(), DbErr> {
     let mut change = conversation::ActiveModel { updated_at: Set(now), ..Default::default() };
     if message.kind != MessageKind::Receipt {
         change.last_message_id = Set(Some(message.id));

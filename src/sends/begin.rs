@@ -257,6 +257,14 @@ impl Beginning {
         Ok(self.remembered(filed))
     }
 
+    /// Lets go of what it says, which the composed mail says too; its subject stays, which is its conversation's.
+    pub fn let_go(&mut self) -> Parts {
+        let bare =
+            Parts { subject: self.parts.subject.clone(), text: String::new(), html: None, variant: None };
+        self.files = Vec::new();
+        std::mem::replace(&mut self.parts, bare)
+    }
+
     /// The composed mail with what it is remembered by, and whether and when it goes out.
     pub fn remembered(&self, mut filed: Filed) -> Filed {
         let About { template_id, customer_id, campaign_id, category, external_ref } = self.about.clone();

@@ -133,7 +133,7 @@ pub(super) fn shown(plan: &Plan, wanted: &MessageCreate, parts: Parts, now: Time
         to: plan.to.clone(),
         segments: (plan.channel == Channel::Sms).then(|| measure(parts.text.trim_end())),
         subject: parts.subject,
-        text: parts.text,
+        text: Some(parts.text),
         html: parts.html,
         message_id_header: None,
         send_at: wanted.send_at.filter(|at| *at > now),
