@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -11,13 +11,13 @@ use crate::{
     app::App,
     clock::Timestamp,
     conversations::{
-        entity::{ConversationState, MessageKind, MessageState, conversation, raw_message},
-        messages::customer_key,
+        begin::{event, with},
+        entity::{MessageKind, MessageState, conversation, raw_message},
         outbound::{self, Filed, Letter, Press, Printed},
         recipient::Recipient,
         texts::goes_on_with,
     },
-    events::{self, NewEvent},
+    events,
     id::{CampaignId, ConversationId, CustomerId, MessageId, TemplateId, UserId},
     mail::{
         compose::{AutoSubmitted, ComposeError, Outgoing, OutgoingAttachment},
@@ -284,26 +284,6 @@ impl Beginning {
             ..filed
         }
     }
-
-    /// The conversation; its message is noted on it when it is filed.
-    fn conversation(&self, account: &account::Model, now: Timestamp) -> conversation::Model {
-        conversation::Model {
-            id: self.place.conversation_id,
-            account_id: account.id,
-            channel: account.channel,
-            state: ConversationState::WaitingCustomer,
-            subject: self.parts.subject.clone(),
-            customer_name: self.to.name.clone(),
-            customer_address: Some(customer_key(&self.to.address)),
-            message_count: 0,
-            last_message_id: None,
-            last_message_at: now,
-            last_agent_id: None,
-            version: 1,
-            created_at: now,
-            updated_at: now,
-        }
-    }
 }
 
 /// Stores the conversations and their messages and puts these on their way; gives each one's state.
@@ -318,19 +298,13 @@ pub async fn file(
 ) -> Result<Vec<MessageState>, DbErr> {
     let mut seen = HashSet::new();
     let new = begun.iter().filter(|(one, ..)| !one.place.is_known && seen.insert(one.place.conversation_id));
-    let conversations: Vec<_> = new.map(|(one, account, _)| one.conversation(account, now)).collect();
+    let conversations: Vec<_> = new
+        .map(|(one, account, _)| with(one.place.conversation_id, account, &one.to, &one.parts.subject, now))
+        .collect();
     for rows in conversations.chunks(ROWS_PER_INSERT) {
         let rows = rows.iter().map(|row| row.clone().into_active_model());
         conversation::Entity::insert_many(rows).exec_without_returning(tx).await?;
     }
-    events::append(tx, now, conversations.iter().map(created).collect()).await?;
+    events::append(tx, now, conversations.iter().map(event).collect()).await?;
     outbound::file(app, tx, now, begun.into_iter().map(|(.., filed)| filed).collect()).await
-}
-
-fn created(row: &conversation::Model) -> NewEvent {
-    let data = json!({
-        "account_id": row.account_id, "state": row.state, "message_count": row.message_count,
-        "last_message_id": row.last_message_id,
-    });
-    NewEvent::new("conversation.created", row.id.uuid(), &data).for_supervisors()
 }
