@@ -13,6 +13,7 @@ use crate::{
     conversations::{
         begin::{event, with},
         entity::{MessageKind, MessageState, conversation, raw_message},
+        lock::lock_conversations,
         outbound::{self, Filed, Letter, Press, Printed},
         recipient::Recipient,
         texts::goes_on_with,
@@ -296,6 +297,15 @@ pub async fn file(
     now: Timestamp,
     begun: Vec<(&Beginning, &account::Model, Filed)>,
 ) -> Result<Vec<MessageState>, DbErr> {
+    let known: Vec<_> = begun
+        .iter()
+        .filter(|(one, ..)| one.place.is_known)
+        .map(|(one, ..)| one.place.conversation_id)
+        .collect();
+    if !known.is_empty() {
+        // All at once, so that two batches to the same numbers cannot wait for each other.
+        lock_conversations(tx, known).await?;
+    }
     let mut seen = HashSet::new();
     let new = begun.iter().filter(|(one, ..)| !one.place.is_known && seen.insert(one.place.conversation_id));
     let conversations: Vec<_> = new
