@@ -19,6 +19,7 @@ use super::{
     timeline::{self, Line},
 };
 use crate::{
+    access::matrix::Access,
     app::App,
     clock::Timestamp,
     conversations::{
@@ -27,9 +28,7 @@ use crate::{
         visibility::find_message,
     },
     events,
-    http::{
-        Answer, Caller, Code, Idempotency, PageQuery, Path, Problem, Query, caller::Role, idempotency::Start,
-    },
+    http::{Answer, Caller, Code, Idempotency, PageQuery, Path, Problem, Query, idempotency::Start},
     id::MessageId,
 };
 
@@ -54,6 +53,16 @@ pub enum MessageDeliveryAction {
     Cancel,
     /// Send it again as a new message.
     Retry,
+}
+
+impl MessageDeliveryAction {
+    /// The operation that does it, which the matrix knows.
+    const fn operation(self) -> &'static str {
+        match self {
+            Self::Cancel => "cancel_message",
+            Self::Retry => "retry_message",
+        }
+    }
 }
 
 /// How far a message is on its way out.
@@ -155,16 +164,17 @@ async fn allowed(
     row: &delivery::Model,
     caller: &Caller,
 ) -> Result<Vec<MessageDeliveryAction>, Problem> {
-    let may_write =
-        caller.role != Role::Integration || caller.scopes.iter().any(|scope| scope == "work:write");
-    if !may_write || own(message, caller).is_err() {
+    let action = match UNSENT.contains(&message.state) {
+        true => MessageDeliveryAction::Cancel,
+        false => MessageDeliveryAction::Retry,
+    };
+    let may = Access::of(action.operation()).is_some_and(|access| access.allows(caller));
+    if !may || own(message, caller).is_err() {
         return Ok(Vec::new());
     }
-    if UNSENT.contains(&message.state) {
-        return Ok(vec![MessageDeliveryAction::Cancel]);
-    }
-    let can_retry = retry::refusal(db, message, row).await?.is_none();
-    Ok(can_retry.then_some(MessageDeliveryAction::Retry).into_iter().collect())
+    let is_possible =
+        action == MessageDeliveryAction::Cancel || retry::refusal(db, message, row).await?.is_none();
+    Ok(is_possible.then_some(action).into_iter().collect())
 }
 
 /// Agents call off and retry only what they wrote.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use postroom::clock::Clock;
+use postroom::{access::matrix::Access, clock::Clock};
 use reqwest::Method;
 use sea_orm::ConnectionTrait;
 use serde_json::json;
@@ -11,7 +11,7 @@ use crate::{
     inbound::push::objects,
     on_both,
     support::{
-        Backend, TestApp,
+        Backend, Client, TestApp,
         outbound::{Draft, answer, delivery, message_id_header, send, state, timeline, use_server, use_sink},
         smtp_sink::{Act, Behaviour, Rule, SmtpSink, Stage},
     },
@@ -254,6 +254,24 @@ on_both! {
         assert_eq!(state(&admin, id).await, "failed");
         assert_eq!(delivery(&admin, id).await["allowed_actions"], json!([]));
         admin.post(&format!("/v1/messages/{id}/retry"), json!({})).await.problem(409, "invalid_state");
+    }
+
+    async fn a_key_is_shown_cancel_and_retry_when_its_scopes_allow_them(app) {
+        let admin = app.admin().await;
+        let rule = Rule::at(Stage::Rcpt, Act::Reply("550 5.1.1 unknown")).for_recipient("anna@example.com");
+        let sink = SmtpSink::start(Behaviour::with(rule)).await;
+        use_sink(&admin, &sink).await;
+        let failed = answer(&app).await;
+        send(&app).await;
+        let queued = answer(&app).await;
+        for scope in Access::scopes().into_iter().filter(|scope| *scope != "conversations:read") {
+            let body = json!({ "name": format!("for {scope}"), "scopes": ["conversations:read", scope] });
+            let key = admin.post("/v1/api-keys", body).await.ok()["secret"].as_str().unwrap().to_owned();
+            let key = Client::new(&app.url, Some(key));
+            let shown = [&delivery(&key, queued).await["allowed_actions"], &delivery(&key, failed).await["allowed_actions"]].map(ToString::to_string);
+            let expected = if scope == "messages:send" { [r#"["cancel"]"#, r#"["retry"]"#] } else { ["[]"; 2] };
+            assert_eq!(shown, expected, "{scope}");
+        }
     }
 
     async fn a_retry_that_is_refused_or_repeated_leaves_nothing_in_the_object_store(app) {
