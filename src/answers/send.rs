@@ -86,7 +86,7 @@ pub(super) async fn answer(
     let paused = work.pause().await?;
     let letter = write::attach(letter, files::load(app, caller, &original, &wanted).await?);
     let filed = outbound::prepare(app, now, &original.account, letter, "/attachment_ids").await?;
-    outbound::finish(app, paused, filed, async |tx, filed| {
+    outbound::finish(app, paused, filed.object(), async |tx| {
         let sent = file(app, tx, now, caller, &wanted, &original.item, filed).await?;
         let sent = SentAnswer { segments, ..sent };
         Answer::created(format!("/v1/messages/{}", sent.message_id), &sent)

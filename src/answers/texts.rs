@@ -86,6 +86,7 @@ pub(super) fn letter(
         new_text,
         quoted_text: String::new(),
         signature: signature.to_owned(),
+        due: None,
         mail,
     };
     Ok((letter, segments))

@@ -59,6 +59,7 @@ pub(super) fn letter(
         new_text: body.new_text,
         quoted_text: body.quoted_text,
         signature: body.signature,
+        due: None,
         mail,
     })
 }

@@ -2,17 +2,21 @@
 
 use std::collections::HashMap;
 
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
+use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QuerySelect};
 
-use super::report::Whose;
+use super::{
+    api::AttemptCreate,
+    report::Whose,
+    status::{self, Ending},
+};
 use crate::{
     app::App,
     campaigns::{entity::campaign, lists::effective},
     conversations::source::raw_problem,
-    customers::entity::{customer, customer_list},
+    customers::entity::{OutcomeCategory, customer, customer_list, outcome},
     db::among,
     http::Problem,
-    id::{CampaignId, TemplateId},
+    id::TemplateId,
     mail::compose::OutgoingAttachment,
     templates::{
         entity as template,
@@ -25,11 +29,11 @@ use crate::{
 pub(super) struct Files(HashMap<TemplateId, Vec<OutgoingAttachment>>);
 
 impl Files {
-    /// Those that the rules for this customer may send.
+    /// Those that the rules for this customer send after such a report.
     ///
     /// # Errors
     /// Whatever the stores say.
-    pub async fn of_rules(app: &App, whose: &Whose, campaign: CampaignId) -> Result<Self, Problem> {
+    pub async fn of_rules(app: &App, whose: &Whose, report: &AttemptCreate) -> Result<Self, Problem> {
         let db = app.db.read();
         let any = template_file::Entity::find().select_only().column(template_file::Column::Id);
         if any.into_tuple::<uuid::Uuid>().one(db).await?.is_none() {
@@ -40,12 +44,22 @@ impl Files {
             Whose::Ref(known) => customer::Entity::find().filter(customer::Column::Ref.eq(known)),
         };
         // What is not there is said in the transaction.
-        let Some(customer) = select.one(db).await? else { return Ok(Self::default()) };
+        let Some(mut customer) = select.one(db).await? else { return Ok(Self::default()) };
         let list = customer_list::Entity::find_by_id(customer.list_id).one(db).await?;
-        let campaign = campaign::Entity::find_by_id(campaign).one(db).await?;
+        let campaign = campaign::Entity::find_by_id(report.campaign_id).one(db).await?;
         let Some(list) = list else { return Ok(Self::default()) };
-        let ids: Vec<TemplateId> =
-            effective(&list, campaign.as_ref()).into_iter().map(|rule| rule.template_id).collect();
+        let rules = effective(&list, campaign.as_ref());
+        if rules.is_empty() {
+            return Ok(Self::default());
+        }
+        // As the customer stands now. When they are found otherwise in the transaction, it misses files and is tried again.
+        let (ending, now) = (ending(db, report).await?, app.clock.now());
+        let triggers = status::apply(&mut customer, &ending, now, now).triggers;
+        let ids: Vec<TemplateId> = rules
+            .iter()
+            .filter(|rule| triggers.contains(&rule.trigger))
+            .map(|rule| rule.template_id)
+            .collect();
         if ids.is_empty() {
             return Ok(Self::default());
         }
@@ -66,4 +80,23 @@ impl Files {
     pub fn of(&self, template: &template::Model) -> Vec<OutgoingAttachment> {
         self.0.get(&template.id).cloned().unwrap_or_default()
     }
+}
+
+/// What the report says becomes of its customer.
+async fn ending(db: &impl ConnectionTrait, report: &AttemptCreate) -> Result<Ending, DbErr> {
+    let category: Option<OutcomeCategory> = match &report.outcome_code {
+        None => None,
+        Some(code) => {
+            let found = outcome::Entity::find().filter(outcome::Column::Code.eq(code)).one(db).await?;
+            found.map(|outcome| outcome.category)
+        }
+    };
+    let next = report.next.clone().unwrap_or_default();
+    Ok(Ending {
+        code: report.outcome_code.clone(),
+        category,
+        terminate: next.terminate,
+        callback_at: next.callback_at,
+        callback_note: next.callback_note,
+    })
 }

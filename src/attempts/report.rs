@@ -56,7 +56,7 @@ pub(super) async fn take(
     check(&report, now)?;
     // Read before the transaction, because it may have to be written first.
     let press = Press::of(app, app.db.read(), now).await?;
-    let files = Files::of_rules(app, &whose, report.campaign_id).await?;
+    let files = Files::of_rules(app, &whose, &report).await?;
     let work = match idempotency.start(&app.db, now).await? {
         Start::Replay(answer) => return Ok(answer),
         Start::Run(work) => work,

@@ -125,8 +125,7 @@ impl Printer {
             ..Outgoing::default()
         };
         // Until somebody answers there is no conversation; it will bear the message's own id.
-        self.press.dress(&self.account, row.id, ConversationId(row.id.uuid()), &mut mail);
-        mail.date = now.as_millis();
+        self.press.dress(&self.account, row.id, ConversationId(row.id.uuid()), now, &mut mail);
         let composed = self.press.compose(&self.account, &mail).map_err(|error| error.to_string())?;
         let to = match self.account.channel {
             Channel::Email => vec![row.address.clone()],
@@ -195,6 +194,7 @@ impl Printer {
             new_text: printed.mail.text.trim_end().to_owned(),
             quoted_text: String::new(),
             signature: String::new(),
+            due: None,
             mail: printed.mail.clone(),
         };
         let mut message = self.press.record(&self.account, letter, &printed.raw);

@@ -65,6 +65,8 @@ pub struct Letter {
     pub quoted_text: String,
     /// Of its text, the signature.
     pub signature: String,
+    /// When it goes out, if not at once: that is its date, whenever it was asked for.
+    pub due: Option<Timestamp>,
     /// The mail; its sender, Message-ID, date and loop marker are set by [`Press::print`].
     pub mail: Outgoing,
 }
@@ -112,8 +114,8 @@ impl Press {
     /// # Errors
     /// What of the mail cannot be sent.
     pub fn print(&self, account: &account::Model, letter: Letter) -> Result<Printed, ComposeError> {
-        let Letter { id, conversation_id, mut mail, .. } = letter;
-        self.dress(account, id, conversation_id, &mut mail);
+        let Letter { id, conversation_id, due, mut mail, .. } = letter;
+        self.dress(account, id, conversation_id, due.unwrap_or(self.now), &mut mail);
         let composed = self.compose(account, &mail)?;
         // RFC 3834 §3.3: nobody answers to the null path, so no machine's answer can meet another's for ever. What is not an
         // answer has a sender, who learns that it came back.
@@ -127,18 +129,20 @@ impl Press {
         Ok(Printed { message, raw: composed.raw, envelope_from, recipients })
     }
 
-    /// Writes into a mail what all of ours has: sender, Message-ID, date, loop marker, and where answers go.
+    /// Writes into a mail that goes out at `date` what all of ours has: sender, Message-ID, date, loop marker, and where
+    /// answers go.
     pub fn dress(
         &self,
         account: &account::Model,
         id: MessageId,
         conversation_id: ConversationId,
+        date: Timestamp,
         mail: &mut Outgoing,
     ) {
         let domain = account.address.rsplit_once('@').map_or("localhost", |(_, domain)| domain);
         mail.from = Some(Mailbox::new(Some(&account.display_name), &account.address));
         mail.message_id = self.signer.message_id(id.uuid(), conversation_id.uuid(), domain);
-        mail.date = self.now.as_millis();
+        mail.date = date.as_millis();
         mail.headers.push((LOOP_HEADER.to_owned(), self.instance.clone()));
         if mail.reply_to.is_empty() && wants(account, "tagged_reply_to") {
             let base = Address::parse(&account.address).ok();
@@ -214,7 +218,7 @@ impl Press {
             customer_id: None,
             campaign_id: None,
             send_at: None,
-            dated_at: Some(self.now),
+            dated_at: Some(Timestamp::from_millis(mail.date)),
             received_at: None,
             sent_at: None,
             version: 1,
@@ -257,6 +261,13 @@ pub struct Filed {
     pub window: Option<CalendarId>,
     /// Why it may not go out at all.
     pub barred: Option<String>,
+}
+
+impl Filed {
+    /// The object that holds its bytes, when they are large.
+    pub fn object(&self) -> Option<String> {
+        self.raw.object_key.clone()
+    }
 }
 
 /// Composes a mail and makes its bytes durable; `files` is the place in the body of what makes it large.
@@ -308,46 +319,45 @@ fn problem(error: &ComposeError, files: &str) -> Problem {
     }
 }
 
-/// Goes on with work that was paused to prepare a mail, and commits it with what `file` answers. What was made durable
-/// for a mail that is not filed is removed.
+/// Goes on with work that was paused to prepare mails, and commits it with what `file` answers. When nothing is filed,
+/// the `objects` that were made durable for it are removed.
 ///
 /// # Errors
 /// Those of `file`, and whatever the database says.
 pub async fn finish(
     app: &App,
     paused: PausedWork,
-    filed: Filed,
-    file: impl AsyncFnOnce(&DatabaseTransaction, Filed) -> Result<Answer, Problem>,
+    objects: impl IntoIterator<Item = String>,
+    file: impl AsyncFnOnce(&DatabaseTransaction) -> Result<Answer, Problem>,
 ) -> Result<HttpResponse, Problem> {
-    let raw = raw_message::Model { data: None, ..filed.raw.clone() };
     // On the heap, because every handler's future would carry it otherwise.
     let done = Box::pin(async {
         let work = match paused.resume(&app.db).await? {
             Start::Replay(answer) => return Ok(Done::Before(answer)),
             Start::Run(work) => work,
         };
-        let answer = file(&work.tx, filed).await?;
+        let answer = file(&work.tx).await?;
         Ok::<_, Problem>(Done::Now(work, answer))
     });
     match done.await {
         // Whether a commit that fails took place nobody knows: the bytes stay.
         Ok(Done::Now(work, answer)) => work.commit(answer).await,
         Ok(Done::Before(answer)) => {
-            app.raw.forget(&raw).await;
+            app.raw.drop_objects(objects).await;
             Ok(answer)
         }
         Err(problem) => {
-            app.raw.forget(&raw).await;
+            app.raw.drop_objects(objects).await;
             Err(problem)
         }
     }
 }
 
-/// What became of a mail before the commit.
+/// What became of mails before the commit.
 enum Done {
-    /// Another replica has sent it meanwhile.
+    /// Another replica has sent them meanwhile.
     Before(HttpResponse),
-    /// It is filed in this transaction, and this is to be said of it.
+    /// They are filed in this transaction, and this is to be said of them.
     Now(Box<Work>, Answer),
 }
 
@@ -364,31 +374,40 @@ pub async fn file(
     now: Timestamp,
     mails: Vec<Filed>,
 ) -> Result<Vec<MessageState>, DbErr> {
-    for mails in mails.chunks(ROWS_PER_INSERT) {
-        let messages = mails.iter().map(|mail| mail.message.clone().into_active_model());
+    let mut going = Vec::with_capacity(mails.len());
+    let mut mails = mails.into_iter().peekable();
+    while mails.peek().is_some() {
+        // Moved and not cloned: the mails of a batch are large together.
+        let (mut messages, mut sources) = (Vec::new(), Vec::new());
+        for Filed { message, raw, envelope_from, recipients, not_before, window, barred } in
+            mails.by_ref().take(ROWS_PER_INSERT)
+        {
+            let outbound = Outbound {
+                message_id: message.id,
+                envelope_from,
+                recipients,
+                precedence: match message.kind {
+                    // What confirms a stop word goes to a number that gets nothing else.
+                    MessageKind::Receipt if message.channel == Channel::Sms => Precedence::Answer,
+                    MessageKind::Receipt | MessageKind::Direct => Precedence::Triggered,
+                    _ => Precedence::Answer,
+                },
+                // Nobody is to get a text twice (DESIGN rule 2).
+                repeatable: message.channel == Channel::Email,
+                not_before,
+                window,
+                barred,
+            };
+            going.push((Noted::of(&message), outbound));
+            messages.push(message.into_active_model());
+            sources.push(raw.into_active_model());
+        }
         message::Entity::insert_many(messages).exec_without_returning(tx).await?;
-        let sources = mails.iter().map(|mail| mail.raw.clone().into_active_model());
         raw_message::Entity::insert_many(sources).exec_without_returning(tx).await?;
     }
-    let mut states = Vec::with_capacity(mails.len());
-    for mail in mails {
-        note(tx, now, &mail.message).await?;
-        let outbound = Outbound {
-            message_id: mail.message.id,
-            envelope_from: mail.envelope_from,
-            recipients: mail.recipients,
-            precedence: match mail.message.kind {
-                // What confirms a stop word goes to a number that gets nothing else.
-                MessageKind::Receipt if mail.message.channel == Channel::Sms => Precedence::Answer,
-                MessageKind::Receipt | MessageKind::Direct => Precedence::Triggered,
-                _ => Precedence::Answer,
-            },
-            // Nobody is to get a text twice (DESIGN rule 2).
-            repeatable: mail.message.channel == Channel::Email,
-            not_before: mail.not_before,
-            window: mail.window,
-            barred: mail.barred,
-        };
+    let mut states = Vec::with_capacity(going.len());
+    for (noted, outbound) in going {
+        note(tx, now, noted).await?;
         states.push(enqueue(app, tx, now, outbound).await?);
     }
     Ok(states)
@@ -416,14 +435,31 @@ pub async fn file_sent(
     sent: Sent,
 ) -> Result<(), DbErr> {
     let message = message::Model { state: MessageState::Sent, sent_at: Some(sent.at), ..mail.message };
-    message::Entity::insert(message.clone().into_active_model()).exec_without_returning(tx).await?;
+    let noted = Noted::of(&message);
+    message::Entity::insert(message.into_active_model()).exec_without_returning(tx).await?;
     raw_message::Entity::insert(mail.raw.into_active_model()).exec_without_returning(tx).await?;
-    note(tx, now, &message).await?;
-    enter_sent(tx, message.id, mail.envelope_from, mail.recipients, sent).await
+    note(tx, now, noted).await?;
+    enter_sent(tx, noted.id, mail.envelope_from, mail.recipients, sent).await
+}
+
+/// What of a message is noted on its conversation.
+#[derive(Clone, Copy, Debug)]
+struct Noted {
+    id: MessageId,
+    conversation_id: ConversationId,
+    kind: MessageKind,
+    author_id: Option<UserId>,
+}
+
+impl Noted {
+    fn of(message: &message::Model) -> Self {
+        let message::Model { id, conversation_id, kind, author_id, .. } = *message;
+        Self { id, conversation_id, kind, author_id }
+    }
 }
 
 /// Notes a message that goes out on its conversation.
-async fn note(tx: &DatabaseTransaction, now: Timestamp, message: &message::Model) -> Result<(), DbErr> {
+async fn note(tx: &DatabaseTransaction, now: Timestamp, message: Noted) -> Result<(), DbErr> {
     let mut change = conversation::ActiveModel { updated_at: Set(now), ..Default::default() };
     if message.kind != MessageKind::Receipt {
         change.last_message_id = Set(Some(message.id));

@@ -19,16 +19,16 @@ use super::{
     timeline::{self, Line},
 };
 use crate::{
+    access::matrix::Access,
     app::App,
     clock::Timestamp,
     conversations::{
         entity::{Direction, MessageState, message},
+        outbound,
         visibility::find_message,
     },
     events,
-    http::{
-        Answer, Caller, Code, Idempotency, PageQuery, Path, Problem, Query, caller::Role, idempotency::Start,
-    },
+    http::{Answer, Caller, Code, Idempotency, PageQuery, Path, Problem, Query, idempotency::Start},
     id::MessageId,
 };
 
@@ -53,6 +53,16 @@ pub enum MessageDeliveryAction {
     Cancel,
     /// Send it again as a new message.
     Retry,
+}
+
+impl MessageDeliveryAction {
+    /// The operation that does it, which the matrix knows.
+    const fn operation(self) -> &'static str {
+        match self {
+            Self::Cancel => "cancel_message",
+            Self::Retry => "retry_message",
+        }
+    }
 }
 
 /// How far a message is on its way out.
@@ -150,16 +160,17 @@ async fn allowed(
     row: &delivery::Model,
     caller: &Caller,
 ) -> Result<Vec<MessageDeliveryAction>, Problem> {
-    let may_write =
-        caller.role != Role::Integration || caller.scopes.iter().any(|scope| scope == "work:write");
-    if !may_write || own(message, caller).is_err() {
+    let action = match MessageState::UNSENT.contains(&message.state) {
+        true => MessageDeliveryAction::Cancel,
+        false => MessageDeliveryAction::Retry,
+    };
+    let may = Access::of(action.operation()).is_some_and(|access| access.allows(caller));
+    if !may || own(message, caller).is_err() {
         return Ok(Vec::new());
     }
-    if MessageState::UNSENT.contains(&message.state) {
-        return Ok(vec![MessageDeliveryAction::Cancel]);
-    }
-    let can_retry = retry::refusal(db, message, row).await?.is_none();
-    Ok(can_retry.then_some(MessageDeliveryAction::Retry).into_iter().collect())
+    let is_possible =
+        action == MessageDeliveryAction::Cancel || retry::refusal(db, message, row).await?.is_none();
+    Ok(is_possible.then_some(action).into_iter().collect())
 }
 
 /// Agents call off and retry only what they wrote.
@@ -283,18 +294,25 @@ pub async fn retry_message(
     idempotency: Idempotency,
 ) -> Result<HttpResponse, Problem> {
     let now = app.clock.now();
-    let new = retry::prepare(&app, now, *id).await?;
     let work = match idempotency.start(&app.db, now).await? {
         Start::Replay(answer) => return Ok(answer),
         Start::Run(work) => work,
     };
-    let (message, row) = find(&*work.tx, *id).await?;
-    own(&message, &caller)?;
-    let new_id = new.id;
-    retry::retry(&app, &work.tx, now, message, row, new).await?;
-    let (message, row) = find(&*work.tx, new_id).await?;
-    let delivery = MessageDelivery::of(&*work.tx, &message, row, &caller).await?;
-    work.commit(Answer::created(format!("/v1/messages/{new_id}"), &delivery)?).await
+    let (old, row) = find(&*work.tx, *id).await?;
+    own(&old, &caller)?;
+    retry::refuse(&*work.tx, &old, &row).await?;
+    // Signing and the object store take their time, and no transaction waits for them.
+    let paused = work.pause().await?;
+    let new = retry::prepare(&app, now, &old).await?;
+    outbound::finish(&app, paused, new.object(), async |tx| {
+        let (message, row) = find(tx, *id).await?;
+        let new_id = new.id;
+        retry::retry(&app, tx, now, message, row, new).await?;
+        let (message, row) = find(tx, new_id).await?;
+        let delivery = MessageDelivery::of(tx, &message, row, &caller).await?;
+        Answer::created(format!("/v1/messages/{new_id}"), &delivery)
+    })
+    .await
 }
 
 /// A message on its way out that the caller wrote, or whose conversation the caller sees; any other does not exist.

@@ -43,21 +43,25 @@ pub(super) struct Prepared {
     size_bytes: i64,
 }
 
-/// Gives the message a new id, `Message-ID` and `Date`, and signs it with the keys in force now.
+impl Prepared {
+    /// The object that holds its source, when that is large.
+    pub fn object(&self) -> Option<String> {
+        self.raw.object_key.clone()
+    }
+}
+
+/// Gives the message a new id, `Message-ID` and `Date`, and signs it with the keys in force now. Its source is durable
+/// then, if it is large.
 ///
 /// # Errors
-/// `not_found` when there is no such message, `gone` when its source is gone.
-pub(super) async fn prepare(app: &App, now: Timestamp, old_id: MessageId) -> Result<Prepared, Problem> {
-    let old = message::Entity::find_by_id(old_id)
-        .one(app.db.read())
-        .await?
-        .ok_or_else(|| Problem::not_found("outbound message"))?;
-    let raw = app.raw.load(app.db.read(), old_id).await.map_err(Problem::internal)?;
+/// `gone` when the old message's source is gone.
+pub(super) async fn prepare(app: &App, now: Timestamp, old: &message::Model) -> Result<Prepared, Problem> {
+    let raw = app.raw.load(app.db.read(), old.id).await.map_err(Problem::internal)?;
     let raw = raw.ok_or_else(|| Problem::new(Code::Gone, "the message's source is gone"))?;
     let id = MessageId::new(now);
-    let header = new_message_id(app, id, &old);
+    let header = new_message_id(app, id, old);
     let signers = Signers::of(app, app.db.read()).await?;
-    let (domain, new_header) = (domain_of(&old).to_owned(), header.clone());
+    let (domain, new_header) = (domain_of(old).to_owned(), header.clone());
     let signed = spawn_blocking(move || {
         signers.sign(&domain, rehead(&raw, &new_header, now), now.as_millis().div_euclid(1000))
     });
@@ -78,9 +82,7 @@ pub(super) async fn retry(
     row: delivery::Model,
     new: Prepared,
 ) -> Result<(), Problem> {
-    if let Some(refusal) = refusal(tx, &old, &row).await? {
-        return Err(Problem::new(Code::InvalidState, refusal));
-    }
+    refuse(tx, &old, &row).await?;
     claim(tx, &old).await?;
     let outbound = Outbound {
         message_id: new.id,
@@ -109,6 +111,21 @@ async fn claim(tx: &DatabaseTransaction, old: &message::Model) -> Result<(), Pro
         .exec(tx)
         .await?;
     if claimed.rows_affected == 1 { Ok(()) } else { Err(DbErr::RecordNotUpdated.into()) }
+}
+
+/// Whether the message can be sent again.
+///
+/// # Errors
+/// `invalid_state` when it cannot.
+pub(super) async fn refuse(
+    db: &impl ConnectionTrait,
+    old: &message::Model,
+    row: &delivery::Model,
+) -> Result<(), Problem> {
+    match refusal(db, old, row).await? {
+        Some(refusal) => Err(Problem::new(Code::InvalidState, refusal)),
+        None => Ok(()),
+    }
 }
 
 /// Why a message cannot be sent again; none when it can.

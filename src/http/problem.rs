@@ -74,6 +74,7 @@ problems! {
     Gone 410 "gone" "The resource existed but its content is gone";
     PreconditionFailed 412 "precondition_failed" "The resource was changed since the given ETag";
     PayloadTooLarge 413 "payload_too_large" "The body is larger than the limit";
+    BatchTooLarge 413 "batch_too_large" "The batch is full: send this in another one";
     UnsupportedMediaType 415 "unsupported_media_type" "The body's media type is not supported";
     ValidationFailed 422 "validation_failed" "The body does not fit its schema or its rules";
     UnknownReference 422 "unknown_reference" "The body refers to a resource that does not exist";

@@ -204,6 +204,7 @@ fn write(
         new_text: rendered.text,
         quoted_text: String::new(),
         signature: String::new(),
+        due: None,
         mail,
     };
     Ok(filed(press.print(account, letter)?))

@@ -117,6 +117,7 @@ fn letter(now: Timestamp, reply: &WordReply, message: message::Model) -> Letter 
         new_text: reply.words.clone(),
         quoted_text: String::new(),
         signature: String::new(),
+        due: None,
         mail: Outgoing {
             to: vec![Mailbox::new(message.from_name.as_deref(), &reply.number)],
             text: format!("{}\n", reply.words),

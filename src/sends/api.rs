@@ -166,9 +166,9 @@ pub struct CreatedMessage {
     /// Its subject.
     #[schema(examples("Your order 4711"))]
     pub subject: String,
-    /// Its text.
-    pub text: String,
-    /// Its HTML.
+    /// Its text. None in the answer to a batch, where only dry runs say it: `GET /v1/messages/{id}` does.
+    pub text: Option<String>,
+    /// Its HTML. None in the answer to a batch, as its text.
     pub html: Option<String>,
     /// What it takes, when it is a text (SMS).
     pub segments: Option<Segments>,

@@ -1,6 +1,9 @@
 //! The operation that sends up to 500 messages: each is answered on its own, all that can be sent go out together.
 
-use std::collections::{HashMap, hash_map::Entry};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+};
 
 use actix_web::{HttpResponse, post, web};
 use sea_orm::{DatabaseTransaction, EntityTrait, QueryFilter};
@@ -9,7 +12,7 @@ use utoipa::ToSchema;
 
 use super::{
     api::{CreatedMessage, MessageCreate},
-    begin::{self, Beginning},
+    begin::{self, Beginning, Parts},
     plan::Plan,
     send, write,
 };
@@ -18,20 +21,22 @@ use crate::{
     app::App,
     clock::Timestamp,
     conversations::{
-        entity::raw_message,
         outbound::{self, Filed},
         source::raw_problem,
     },
     db::among,
     http::{
-        Answer, Body, Caller, Idempotency, Problem,
-        idempotency::{PausedWork, Start, Work},
+        Answer, Body, Caller, Code, Idempotency, Problem,
+        idempotency::{PausedWork, Start},
         problem::FieldError,
     },
-    id::UserId,
+    id::{AccountId, TemplateId, UserId},
     mail::compose::OutgoingAttachment,
-    templates::files,
+    templates::{entity as template, files},
 };
+
+/// How many bytes the texts and the HTML of a batch's messages may have together.
+const MOST_BYTES: usize = 32 * 1024 * 1024;
 
 /// Messages to be sent.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
@@ -87,17 +92,20 @@ pub struct MessageBatch {
 
 /// A message of the batch, composed.
 struct Ready {
-    plan: Plan,
-    wanted: MessageCreate,
+    account_id: AccountId,
     begun: Beginning,
     filed: Filed,
+    /// What is said of it; its state is known when it is filed.
+    shown: CreatedMessage,
 }
 
 /// Send up to 500 messages.
 ///
 /// Each one is answered on its own, as `POST /v1/messages` would; one that is refused does not keep the others back. All
 /// that can be sent are made in one step, so a repeat with the same `Idempotency-Key` sends nothing again. A body that does
-/// not fit its schema is refused as a whole.
+/// not fit its schema is refused as a whole. The texts and the HTML of all messages, dry runs too, have at most 32 MiB
+/// together: from the first one that does not fit in they are refused with `batch_too_large`, and are sent in another
+/// batch. What a message says is left out of the answer, but of dry runs.
 #[utoipa::path(tag = "messages", request_body = MessageBatchCreate,
     responses((status = 200, description = "What became of each.", body = MessageBatch)))]
 #[post("/messages/batch")]
@@ -112,9 +120,10 @@ pub async fn create_message_batch(
         Start::Replay(answer) => return Ok(answer),
         Start::Run(work) => work,
     };
-    let mut plans = Vec::with_capacity(body.0.messages.len());
+    let (mut plans, mut templates) = (Vec::with_capacity(body.0.messages.len()), HashMap::new());
     for wanted in body.0.messages {
-        let plan = single(Plan::of(&app, &*work.tx, &wanted, now).await)?;
+        let mut plan = single(Plan::of(&app, &*work.tx, &wanted, now).await)?;
+        plan.iter_mut().for_each(|plan| share_template(plan, &mut templates));
         plans.push((plan, wanted));
     }
     share_places(plans.iter_mut().filter_map(|(plan, _)| plan.as_mut().ok()));
@@ -126,12 +135,13 @@ pub async fn create_message_batch(
             place.insert(files::load(&app, template).await.map_err(raw_problem)?);
         }
     }
-    let (mut entries, mut ready) = (Vec::with_capacity(plans.len()), Vec::new());
+    let (mut entries, mut ready, mut room) =
+        (Vec::with_capacity(plans.len()), Vec::new(), Room(Some(MOST_BYTES)));
     for (index, (plan, wanted)) in plans.into_iter().enumerate() {
         let made = match plan {
             Ok(plan) => {
                 let files = wanted.template_id.and_then(|id| files.get(&id).cloned()).unwrap_or_default();
-                single(Box::pin(make(&app, now, caller.user_id(), plan, wanted, files)).await)
+                single(Box::pin(make(&app, now, caller.user_id(), plan, wanted, files, &mut room)).await)
             }
             Err(problem) => Ok(Err(problem)),
         };
@@ -140,7 +150,7 @@ pub async fn create_message_batch(
             Ok(Ok(Made::Shown(shown))) => entries.push(MessageBatchEntry::shown(index, 200, *shown)),
             Ok(Err(problem)) => entries.push(MessageBatchEntry::refused(index, &problem)),
             Err(problem) => {
-                forget(&app, &ready).await;
+                app.raw.drop_objects(objects(&ready)).await;
                 return Err(problem);
             }
         }
@@ -154,6 +164,31 @@ fn share_places<'a>(plans: impl Iterator<Item = &'a mut Plan>) {
     for plan in plans.filter(|plan| plan.channel == Channel::Sms) {
         let first = places.entry((plan.account.id, plan.to.address.clone())).or_insert(plan.place);
         plan.place = *first;
+    }
+}
+
+/// A template that several messages are made from is kept once.
+fn share_template(plan: &mut Plan, known: &mut HashMap<TemplateId, Arc<template::Model>>) {
+    if let Some(template) = &mut plan.template {
+        *template = known.entry(template.id).or_insert_with(|| Arc::clone(template)).clone();
+    }
+}
+
+/// How many bytes more a batch may say; none when a message has not fitted in.
+struct Room(Option<usize>);
+
+impl Room {
+    /// Whoever gets several messages gets them in their order: none follows one that does not fit.
+    fn take(&mut self, parts: &Parts) -> Result<(), Problem> {
+        let bytes = parts.text.len() + parts.html.as_ref().map_or(0, String::len);
+        self.0 = self.0.and_then(|left| left.checked_sub(bytes));
+        self.check()
+    }
+
+    fn check(&self) -> Result<(), Problem> {
+        let detail =
+            "the messages before have nearly all of the 32 MiB of a batch: send this one in another batch";
+        self.0.map(|_| ()).ok_or_else(|| Problem::new(Code::BatchTooLarge, detail))
     }
 }
 
@@ -178,16 +213,27 @@ async fn make(
     plan: Plan,
     wanted: MessageCreate,
     files: Vec<OutgoingAttachment>,
+    room: &mut Room,
 ) -> Result<Made, Problem> {
+    room.check()?;
     let parts = plan.parts(&wanted)?;
+    room.take(&parts)?;
     if wanted.dry_run {
         plan.fields(plan.category(&wanted))?;
         return Ok(Made::Shown(Box::new(send::shown(&plan, &wanted, parts, now))));
     }
-    let begun = Beginning { files, ..send::beginning(&plan, &wanted, parts, author, now)? };
+    let mut begun = Beginning { files, ..send::beginning(&plan, &wanted, parts, author, now)? };
     let filed = outbound::prepare(app, now, &plan.account, begun.letter(), "/content").await?;
     let filed = begun.remembered(filed);
-    Ok(Made::Ready(Box::new(Ready { plan, wanted, begun, filed })))
+    let shown = CreatedMessage {
+        id: Some(begun.id),
+        conversation_id: Some(begun.place.conversation_id),
+        message_id_header: filed.message.message_id_header.clone(),
+        text: None,
+        html: None,
+        ..send::shown(&plan, &wanted, begun.let_go(), now)
+    };
+    Ok(Made::Ready(Box::new(Ready { account_id: plan.account.id, begun, filed, shown })))
 }
 
 /// Files what is ready and stores the answer in one transaction; what was made durable for nothing is removed.
@@ -198,79 +244,60 @@ async fn finish(
     entries: Vec<MessageBatchEntry>,
     ready: Vec<(usize, Ready)>,
 ) -> Result<HttpResponse, Problem> {
-    let filed = async {
-        let work = match paused.resume(&app.db).await? {
-            Start::Replay(answer) => return Ok(Err(answer)),
-            Start::Run(work) => work,
-        };
-        let answer = file(app, &work.tx, now, entries, &ready).await?;
-        Ok::<Result<(Box<Work>, Answer), HttpResponse>, Problem>(Ok((work, answer)))
-    };
-    match filed.await {
-        // Whether a commit that fails took place nobody knows: the bytes stay.
-        Ok(Ok((work, answer))) => work.commit(answer).await,
-        Ok(Err(before)) => {
-            forget(app, &ready).await;
-            Ok(before)
-        }
-        Err(problem) => {
-            forget(app, &ready).await;
-            Err(problem)
-        }
-    }
+    let (stored, mut left) = (objects(&ready), Vec::new());
+    let answer =
+        outbound::finish(app, paused, stored, async |tx| file(app, tx, now, entries, ready, &mut left).await);
+    let answer = answer.await?;
+    app.raw.drop_objects(left).await;
+    Ok(answer)
 }
 
+/// The objects that hold the bytes of large mails.
+fn objects(ready: &[(usize, Ready)]) -> Vec<String> {
+    ready.iter().filter_map(|(_, one)| one.filed.object()).collect()
+}
+
+/// Files the messages whose accounts still send; `left` gets the objects of the others.
 async fn file(
     app: &App,
     tx: &DatabaseTransaction,
     now: Timestamp,
     mut entries: Vec<MessageBatchEntry>,
-    ready: &[(usize, Ready)],
+    ready: Vec<(usize, Ready)>,
+    left: &mut Vec<String>,
 ) -> Result<Answer, Problem> {
-    let ids = ready.iter().map(|(_, one)| one.plan.account.id);
-    let accounts = match ready {
+    let ids = ready.iter().map(|(_, one)| one.account_id);
+    let accounts = match ready.as_slice() {
         [] => Vec::new(),
         _ => account::Entity::find().filter(among(account::Column::Id, ids)).all(tx).await?,
     };
-    let (mut mails, mut going) = (Vec::new(), Vec::new());
-    for (index, one) in ready {
+    let (mut going, mut mails) = (Vec::new(), Vec::new());
+    for (index, Ready { account_id, begun, filed, shown }) in ready {
         // The account may have been taken out of service meanwhile.
-        let account = accounts.iter().find(|account| account.id == one.plan.account.id);
+        let account = accounts.iter().find(|account| account.id == account_id);
         let account = account.ok_or_else(|| Problem::unknown_reference("/account_id", "account"));
-        match account.and_then(|account| {
-            write::check_account(account, one.plan.channel, "/account_id").map(|()| account)
-        }) {
+        match account
+            .and_then(|account| write::check_account(account, shown.channel, "/account_id").map(|()| account))
+        {
             Ok(account) => {
-                mails.push((&one.begun, account, one.filed.clone()));
-                going.push((*index, one));
+                going.push((index, begun, account, shown));
+                mails.push(filed);
             }
             Err(problem) => {
-                entries.push(MessageBatchEntry::refused(*index, &problem));
+                left.extend(filed.object());
+                entries.push(MessageBatchEntry::refused(index, &problem));
             }
         }
     }
-    let states = begin::file(app, tx, now, mails).await?;
-    for ((index, one), state) in going.into_iter().zip(states) {
-        let shown = send::shown(&one.plan, &one.wanted, one.begun.parts.clone(), now);
-        let message = CreatedMessage {
-            id: Some(one.begun.id),
-            conversation_id: Some(one.begun.place.conversation_id),
-            state: Some(state),
-            message_id_header: one.filed.message.message_id_header.clone(),
-            ..shown
-        };
-        entries.push(MessageBatchEntry::shown(index, 201, message));
+    let mails = going.iter().zip(mails).map(|((_, begun, account, _), filed)| (begun, *account, filed));
+    let states = begin::file(app, tx, now, mails.collect()).await?;
+    for ((index, .., shown), state) in going.into_iter().zip(states) {
+        entries.push(MessageBatchEntry::shown(index, 201, CreatedMessage { state: Some(state), ..shown }));
     }
     entries.sort_by_key(|entry| entry.index);
     let created = entries.iter().filter(|entry| entry.status == 201).count();
     let refused = entries.iter().filter(|entry| entry.problem.is_some()).count();
     Answer::ok(&MessageBatch { created, refused, items: entries })
-}
-
-async fn forget(app: &App, ready: &[(usize, Ready)]) {
-    for (_, one) in ready {
-        app.raw.forget(&raw_message::Model { data: None, ..one.filed.raw.clone() }).await;
-    }
 }
 
 impl MessageBatchEntry {

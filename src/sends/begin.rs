@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -11,13 +11,14 @@ use crate::{
     app::App,
     clock::Timestamp,
     conversations::{
-        entity::{ConversationState, MessageKind, MessageState, conversation, raw_message},
-        messages::customer_key,
+        begin::{event, with},
+        entity::{MessageKind, MessageState, conversation, raw_message},
+        lock::lock_conversations,
         outbound::{self, Filed, Letter, Press, Printed},
         recipient::Recipient,
         texts::goes_on_with,
     },
-    events::{self, NewEvent},
+    events,
     id::{CalendarId, CampaignId, ConversationId, CustomerId, MessageId, TemplateId, UserId},
     mail::{
         compose::{AutoSubmitted, ComposeError, Outgoing, OutgoingAttachment},
@@ -227,6 +228,7 @@ impl Beginning {
             new_text: text.trim_end().to_owned(),
             quoted_text: String::new(),
             signature: String::new(),
+            due: self.not_before,
             mail: Outgoing {
                 to: vec![self.to.clone().into()],
                 subject,
@@ -259,6 +261,14 @@ impl Beginning {
         Ok(self.remembered(filed))
     }
 
+    /// Lets go of what it says, which the composed mail says too; its subject stays, which is its conversation's.
+    pub fn let_go(&mut self) -> Parts {
+        let bare =
+            Parts { subject: self.parts.subject.clone(), text: String::new(), html: None, variant: None };
+        self.files = Vec::new();
+        std::mem::replace(&mut self.parts, bare)
+    }
+
     /// The composed mail with what it is remembered by, and whether and when it goes out.
     pub fn remembered(&self, mut filed: Filed) -> Filed {
         let About { template_id, customer_id, campaign_id, category, external_ref } = self.about.clone();
@@ -279,26 +289,6 @@ impl Beginning {
             ..filed
         }
     }
-
-    /// The conversation; its message is noted on it when it is filed.
-    fn conversation(&self, account: &account::Model, now: Timestamp) -> conversation::Model {
-        conversation::Model {
-            id: self.place.conversation_id,
-            account_id: account.id,
-            channel: account.channel,
-            state: ConversationState::WaitingCustomer,
-            subject: self.parts.subject.clone(),
-            customer_name: self.to.name.clone(),
-            customer_address: Some(customer_key(&self.to.address)),
-            message_count: 0,
-            last_message_id: None,
-            last_message_at: now,
-            last_agent_id: None,
-            version: 1,
-            created_at: now,
-            updated_at: now,
-        }
-    }
 }
 
 /// Stores the conversations and their messages and puts these on their way; gives each one's state.
@@ -311,21 +301,24 @@ pub async fn file(
     now: Timestamp,
     begun: Vec<(&Beginning, &account::Model, Filed)>,
 ) -> Result<Vec<MessageState>, DbErr> {
+    let known: Vec<_> = begun
+        .iter()
+        .filter(|(one, ..)| one.place.is_known)
+        .map(|(one, ..)| one.place.conversation_id)
+        .collect();
+    if !known.is_empty() {
+        // All at once, so that two batches to the same numbers cannot wait for each other.
+        lock_conversations(tx, known).await?;
+    }
     let mut seen = HashSet::new();
     let new = begun.iter().filter(|(one, ..)| !one.place.is_known && seen.insert(one.place.conversation_id));
-    let conversations: Vec<_> = new.map(|(one, account, _)| one.conversation(account, now)).collect();
+    let conversations: Vec<_> = new
+        .map(|(one, account, _)| with(one.place.conversation_id, account, &one.to, &one.parts.subject, now))
+        .collect();
     for rows in conversations.chunks(ROWS_PER_INSERT) {
         let rows = rows.iter().map(|row| row.clone().into_active_model());
         conversation::Entity::insert_many(rows).exec_without_returning(tx).await?;
     }
-    events::append(tx, now, conversations.iter().map(created).collect()).await?;
+    events::append(tx, now, conversations.iter().map(event).collect()).await?;
     outbound::file(app, tx, now, begun.into_iter().map(|(.., filed)| filed).collect()).await
-}
-
-fn created(row: &conversation::Model) -> NewEvent {
-    let data = json!({
-        "account_id": row.account_id, "state": row.state, "message_count": row.message_count,
-        "last_message_id": row.last_message_id,
-    });
-    NewEvent::new("conversation.created", row.id.uuid(), &data).for_supervisors()
 }

@@ -1,5 +1,7 @@
 //! What a send needs to know, read before it is written.
 
+use std::sync::Arc;
+
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect};
 
 use super::{
@@ -46,7 +48,7 @@ pub(super) struct Plan {
     /// What it is sent for.
     pub campaign: Option<campaign::Model>,
     /// What it is made from.
-    pub template: Option<template::Model>,
+    pub template: Option<Arc<template::Model>>,
     /// Why the recipient may not be written to.
     pub barred: Option<SuppressionReason>,
     /// The conversation that it is in.
@@ -83,6 +85,7 @@ impl Plan {
         let place = Place::of(db, &account, &to, now).await?;
         let barred = Barred::among(db, AddressKeys::of(app), [to.address.as_str()], now).await?;
         let (id, links) = (MessageId::new(now), Links::of(app));
+        let template = template.map(Arc::new);
         let plan =
             Self { id, links, channel, account, to, customer, campaign, template, barred: None, place };
         let marketing = plan.category(wanted) == TemplateCategory::Marketing;

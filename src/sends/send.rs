@@ -54,8 +54,8 @@ pub(super) async fn create(
     let begun =
         Beginning { files, ..beginning(&plan, &wanted, plan.parts(&wanted)?, caller.user_id(), now)? };
     let filed = outbound::prepare(app, now, &plan.account, begun.letter(), "/content").await?;
-    outbound::finish(app, paused, begun.remembered(filed), async |tx, filed| {
-        let created = file(app, tx, now, &plan, &wanted, &begun, filed).await?;
+    outbound::finish(app, paused, filed.object(), async |tx| {
+        let created = file(app, tx, now, &plan, &wanted, &begun, begun.remembered(filed)).await?;
         Answer::created(format!("/v1/messages/{}", begun.id), &created)
     })
     .await
@@ -134,7 +134,7 @@ pub(super) fn shown(plan: &Plan, wanted: &MessageCreate, parts: Parts, now: Time
         to: plan.to.clone(),
         segments: (plan.channel == Channel::Sms).then(|| measure(parts.text.trim_end())),
         subject: parts.subject,
-        text: parts.text,
+        text: Some(parts.text),
         html: parts.html,
         message_id_header: None,
         send_at: wanted.send_at.filter(|at| *at > now),

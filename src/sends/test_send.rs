@@ -105,8 +105,8 @@ pub async fn test_send_template(
     begun.about.template_id = Some(template.id);
     begun.about.customer_id = None;
     let filed = outbound::prepare(&app, now, &plan.account, begun.letter(), "/variables").await?;
-    outbound::finish(&app, paused, begun.remembered(filed), async |tx, filed| {
-        let created = send::file(&app, tx, now, &plan, &wanted, &begun, filed).await?;
+    outbound::finish(&app, paused, filed.object(), async |tx| {
+        let created = send::file(&app, tx, now, &plan, &wanted, &begun, begun.remembered(filed)).await?;
         let created = CreatedMessage { template_id: Some(template.id), customer_id: None, ..created };
         Answer::created(format!("/v1/messages/{}", begun.id), &created)
     })

@@ -8,7 +8,7 @@ use sea_orm::{
     ActiveValue::{NotSet, Set},
     ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, ExprTrait, IntoActiveModel, QueryFilter,
     QueryOrder, QuerySelect, UpdateMany,
-    sea_query::{CaseStatement, Expr, Func, LockType},
+    sea_query::{CaseStatement, Expr, Func},
 };
 
 use super::{
@@ -27,6 +27,7 @@ use crate::{
 };
 
 use super::journal::Journal;
+pub use crate::conversations::lock::{lock_conversation, lock_conversations};
 
 /// Reads an item without locking it.
 ///
@@ -59,35 +60,6 @@ pub async fn lock_all(
         .lock_exclusive()
         .all(tx)
         .await
-}
-
-/// Locks a conversation; taken before its item, as the code that takes mail in does.
-///
-/// # Errors
-/// Whatever the database says.
-pub async fn lock_conversation(tx: &DatabaseTransaction, id: ConversationId) -> Result<(), DbErr> {
-    lock_conversations(tx, [id]).await
-}
-
-/// The same for several at once, in the order of their ids. Rows that refer to a conversation, such as notes, may still
-/// be written by those who have its item.
-///
-/// # Errors
-/// Whatever the database says.
-pub async fn lock_conversations(
-    tx: &DatabaseTransaction,
-    ids: impl IntoIterator<Item = ConversationId>,
-) -> Result<(), DbErr> {
-    conversation::Entity::find()
-        .select_only()
-        .column(conversation::Column::Id)
-        .filter(among(conversation::Column::Id, ids))
-        .order_by_asc(conversation::Column::Id)
-        .lock(LockType::NoKeyUpdate)
-        .into_tuple::<ConversationId>()
-        .all(tx)
-        .await?;
-    Ok(())
 }
 
 /// Locks agents, in the order of their ids, and returns those that are there.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use postroom::{
     http::{Problem, problem::Code},
-    id::WorkItemId,
+    id::{ConversationId, WorkItemId},
     work::{state, timers::expire},
 };
 use sea_orm::EntityTrait;
@@ -17,6 +17,7 @@ use crate::{
     answers::Desk,
     floor::Floor,
     support::{Backend, TestApp},
+    texts::{NUMBER, account_with},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -86,6 +87,29 @@ async fn a_transfer_with_a_note_needs_no_lock_on_the_conversation() {
     let done = tokio::time::timeout(Duration::from_secs(60), supervisor.post(&path, body)).await;
     done.expect("it waits for nobody").ok();
     tx.commit().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_of_texts_waits_for_its_first_conversation_before_it_takes_another() {
+    let app = TestApp::start(Backend::Postgres).await;
+    let admin = app.admin().await;
+    account_with(&admin, json!({})).await;
+    let to = |number: &str| json!({ "to": { "number": number }, "content": { "text": "Hello" } });
+    let mut known: Vec<ConversationId> = Vec::new();
+    for number in [NUMBER, "+447700900124"] {
+        let made = admin.post("/v1/messages", to(number)).await.ok();
+        known.push(made["conversation_id"].as_str().unwrap().parse().unwrap());
+    }
+    let tx = app.app.db.begin().await.unwrap();
+    state::lock_conversation(&tx, known[0]).await.unwrap();
+    let batch = json!({ "messages": [to("+447700900124"), to(NUMBER)] });
+    let other = async {
+        app.wait_until_blocked().await;
+        state::lock_conversation(&tx, known[1]).await.unwrap();
+        tx.commit().await.unwrap();
+    };
+    let (sent, ()) = tokio::join!(admin.post("/v1/messages/batch", batch), other);
+    assert_eq!(sent.ok()["created"], 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

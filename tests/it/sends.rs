@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use postroom::{
-    accounts::entity::{AccountState, Channel},
+    accounts::entity::{AccountState, Channel, account as row},
+    clock::{Clock, Timestamp},
     id::SuppressionId,
     mail::parse::{Limits, parse},
     suppressions::{
@@ -12,15 +13,15 @@ use postroom::{
     },
 };
 use reqwest::Method;
-use sea_orm::{ActiveValue::Set, EntityTrait};
+use sea_orm::{ActiveValue::Set, ConnectionTrait, EntityTrait};
 use serde_json::{Value, json};
 
 use crate::{
     campaigns::Crowd,
-    inbound::{account, account_in, push_mail},
+    inbound::{account, account_in, push::objects, push_mail},
     on_both,
     support::{
-        Client, Reply, TestApp,
+        Backend, Client, Reply, TestApp,
         outbound::{send, state, timeline, use_sink},
         smtp_sink::{Act, Behaviour, Rule, SmtpSink, Stage},
     },
@@ -140,6 +141,28 @@ on_both! {
         let past = json!({ "send_at": app.app.clock.now().plus_s(-60) });
         let third = admin.post("/v1/messages", with(order(), past)).await.ok();
         assert_eq!((&third["state"], &third["send_at"]), (&json!("queued"), &Value::Null));
+    }
+
+    async fn a_send_for_later_bears_the_date_at_which_it_goes_out(app) {
+        let app = TestApp::frozen(app.backend).await;
+        let (admin, sink) = (app.admin().await, SmtpSink::start(Behaviour::default()).await);
+        use_sink(&admin, &sink).await;
+        account(&app, "support@example.com").await;
+        for (send_at, dated_at) in [
+            ("2026-03-05T13:00:00.000Z", "2026-03-05T13:00:00.000Z"),
+            ("2026-03-01T13:00:00.000Z", "2026-03-02T09:00:00.000Z"),
+        ] {
+            let made = admin.post("/v1/messages", with(order(), json!({ "send_at": send_at }))).await.ok();
+            let shown = admin.get(&format!("/v1/messages/{}", made["id"].as_str().unwrap())).await.ok();
+            assert_eq!((&shown["dated_at"], &shown["created_at"]), (&json!(dated_at), &json!("2026-03-02T09:00:00.000Z")));
+        }
+        app.app.clock.advance(Duration::from_secs(4 * 86_400));
+        send(&app).await;
+        send(&app).await;
+        let mut dates: Vec<i64> = sink.received().iter().filter_map(|mail| parse(&mail.raw, &Limits::default()).unwrap().sent_at).collect();
+        dates.sort_unstable();
+        let expected = ["2026-03-02T09:00:00Z", "2026-03-05T13:00:00Z"].map(|at| at.parse::<Timestamp>().unwrap().as_millis());
+        assert_eq!(dates, expected);
     }
 
     async fn nobody_is_written_to_who_may_not_be_when_it_is_made_and_when_it_goes_out(app) {
@@ -411,6 +434,40 @@ on_both! {
         assert_eq!(reached, ["a@example.org", "d@example.org"]);
     }
 
+    async fn a_batch_is_told_what_it_says_only_of_dry_runs(app) {
+        let admin = app.admin().await;
+        account(&app, "support@example.com").await;
+        let html = json!({ "content": { "subject": "Your order", "text": "It left.", "html": "<p>It left.</p>" } });
+        let (real, dry) = (with(order(), html.clone()), with(order(), with(html, json!({ "dry_run": true }))));
+        let told = admin.post("/v1/messages/batch", json!({ "messages": [real, dry] })).await.ok();
+        let said = |index: usize| (told["items"][index]["message"]["text"].clone(), told["items"][index]["message"]["html"].clone());
+        assert_eq!(said(0), (Value::Null, Value::Null));
+        assert_eq!(said(1), (json!("It left.\n"), json!("<p>It left.</p>")));
+        assert_eq!(told["items"][0]["message"]["subject"], "Your order");
+        let made = admin.get(&format!("/v1/messages/{}", told["items"][0]["message"]["id"].as_str().unwrap())).await.ok();
+        assert_eq!((&made["text"], &made["subject"]), (&json!("It left.\n"), &json!("Your order")));
+        let conversation = admin.get(&format!("/v1/conversations/{}", made["conversation_id"].as_str().unwrap())).await.ok();
+        assert_eq!((&conversation["subject"], &conversation["message_count"]), (&json!("Your order"), &json!(1)));
+    }
+
+    async fn a_batch_that_says_too_much_is_refused_from_the_first_message_that_does_not_fit_in(app) {
+        let admin = app.admin().await;
+        account(&app, "support@example.com").await;
+        // Half a megabyte at most is what a template may come to: 64 fill the batch.
+        let text = format!("{{% for _ in [1, 2, 3, 4, 5, 6, 7, 8] %}}{}{{% endfor %}}", "x".repeat(65_400));
+        let id = template(&admin, json!({ "name": "Long", "subject": "x", "text": text, "html": null, "fields": [] })).await;
+        let long = json!({ "to": { "address": "anna@example.org" }, "template_id": id, "dry_run": true });
+        let mut messages = vec![long; 65];
+        messages.push(order());
+        let told = admin.post("/v1/messages/batch", json!({ "messages": messages })).await.ok();
+        let items = told["items"].as_array().unwrap();
+        let codes: Vec<&str> = items.iter().filter_map(|one| one["problem"]["code"].as_str()).collect();
+        assert_eq!((codes.as_slice(), items[63]["status"].as_u64(), items[64]["status"].as_u64()), (&["batch_too_large"; 2][..], Some(200), Some(413)));
+        assert_eq!((&told["created"], &told["refused"], count(&app).await), (&json!(0), &json!(2), 0));
+        let alone = admin.post("/v1/messages/batch", json!({ "messages": messages[65..] })).await.ok();
+        assert_eq!(alone["created"], 1);
+    }
+
     async fn a_batch_that_does_not_fit_is_refused_as_a_whole(app) {
         let admin = app.admin().await;
         account(&app, "support@example.com").await;
@@ -428,4 +485,32 @@ on_both! {
         let full = admin.post("/v1/messages/batch", json!({ "messages": vec![order(); 500] })).await.ok();
         assert_eq!(full["created"], 500);
     }
+}
+
+/// Only PostgreSQL has locks that keep a request between its two transactions.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_mail_of_an_account_that_goes_out_of_use_meanwhile_leaves_nothing_in_the_object_store() {
+    let app = TestApp::with(Backend::Postgres, Clock::system(), "[storage]\ninline_max_bytes = 0").await;
+    let admin = app.admin().await;
+    let (stays, goes) =
+        (account(&app, "support@example.com").await, account(&app, "offers@example.com").await);
+    let from = |id| with(order(), json!({ "account_id": id }));
+    let batch = json!({ "messages": [from(stays.id), from(goes.id)] });
+    let tx = app.app.db.begin().await.unwrap();
+    tx.execute_unprepared("LOCK TABLE dkim_keys IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let disable = async {
+        // It is planned, and about to be signed.
+        app.wait_until_blocked().await;
+        let disabled =
+            row::ActiveModel { id: Set(goes.id), state: Set(AccountState::Disabled), ..Default::default() };
+        row::Entity::update(disabled).exec(&*tx).await.unwrap();
+        tx.commit().await.unwrap();
+    };
+    let (told, ()) = tokio::join!(admin.post("/v1/messages/batch", batch), disable);
+    let told = told.ok();
+    assert_eq!(
+        (&told["created"], &told["items"][1]["problem"]["errors"][0]["pointer"]),
+        (&json!(1), &json!("/account_id"))
+    );
+    assert_eq!(objects(&app), 1);
 }

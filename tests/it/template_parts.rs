@@ -259,6 +259,20 @@ on_both! {
         received.iter().for_each(|mail| assert_files(&mail.raw));
     }
 
+    async fn a_report_reads_no_files_of_rules_that_wait_for_something_else(app) {
+        let desk = Desk::new(&app, async |admin| {
+            json!([{ "name": "A", "trigger": "callback_set", "template_id": with_files(admin).await }])
+        }).await;
+        std::fs::remove_dir_all(app.dir.path().join("objects")).unwrap();
+        for report in [json!({}), json!({ "outcome_code": "no_answer" }), json!({ "next": { "terminate": true } })] {
+            desk.try_once(&report.to_string(), report).await;
+        }
+        let other = desk.crowd.customer("C-2", json!({})).await;
+        let called_back = desk.report("1", json!({ "next": { "callback_at": app.app.clock.now().plus_s(3600) } }));
+        let needs_them = desk.admin.post(&format!("/v1/customers/{}/attempts", other.id), called_back).await;
+        needs_them.problem(500, "internal_error");
+    }
+
     async fn the_files_go_out_with_what_rules_send(app) {
         let desk = Desk::new(&app, async |admin| {
             json!([{ "name": "first", "trigger": "first_attempt", "template_id": with_files(admin).await }])

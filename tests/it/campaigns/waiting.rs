@@ -59,6 +59,10 @@ on_both! {
             ("Next week", "scheduled", "2026-03-09T13:00:00.000Z"),
         ]);
         assert_eq!(answer["skipped"][0]["reason"], "window_never_opens");
+        for made in answer["messages"].as_array().unwrap() {
+            let shown = desk.admin.get(&format!("/v1/messages/{}", made["message_id"].as_str().unwrap())).await.ok();
+            assert_eq!(shown["dated_at"], made["send_at"], "a mail bears the date at which it goes out");
+        }
     }
 
     async fn what_waits_is_held_back_while_its_campaign_is_suspended_and_goes_out_afterwards(app) {

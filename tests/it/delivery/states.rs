@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
+use postroom::{access::matrix::Access, clock::Clock};
+use reqwest::Method;
 use sea_orm::ConnectionTrait;
 use serde_json::json;
 
 use crate::{
+    inbound::push::objects,
     on_both,
     support::{
-        Backend,
+        Backend, Client, TestApp,
         outbound::{Draft, answer, delivery, message_id_header, send, state, timeline, use_server, use_sink},
         smtp_sink::{Act, Behaviour, Rule, SmtpSink, Stage},
     },
@@ -251,6 +254,47 @@ on_both! {
         assert_eq!(state(&admin, id).await, "failed");
         assert_eq!(delivery(&admin, id).await["allowed_actions"], json!([]));
         admin.post(&format!("/v1/messages/{id}/retry"), json!({})).await.problem(409, "invalid_state");
+    }
+
+    async fn a_key_is_shown_cancel_and_retry_when_its_scopes_allow_them(app) {
+        let admin = app.admin().await;
+        let rule = Rule::at(Stage::Rcpt, Act::Reply("550 5.1.1 unknown")).for_recipient("anna@example.com");
+        let sink = SmtpSink::start(Behaviour::with(rule)).await;
+        use_sink(&admin, &sink).await;
+        let failed = answer(&app).await;
+        send(&app).await;
+        let queued = answer(&app).await;
+        for scope in Access::scopes().into_iter().filter(|scope| *scope != "conversations:read") {
+            let body = json!({ "name": format!("for {scope}"), "scopes": ["conversations:read", scope] });
+            let key = admin.post("/v1/api-keys", body).await.ok()["secret"].as_str().unwrap().to_owned();
+            let key = Client::new(&app.url, Some(key));
+            let shown = [&delivery(&key, queued).await["allowed_actions"], &delivery(&key, failed).await["allowed_actions"]].map(ToString::to_string);
+            let expected = if scope == "messages:send" { [r#"["cancel"]"#, r#"["retry"]"#] } else { ["[]"; 2] };
+            assert_eq!(shown, expected, "{scope}");
+        }
+    }
+
+    async fn a_retry_that_is_refused_or_repeated_leaves_nothing_in_the_object_store(app) {
+        let app = TestApp::with(app.backend, Clock::system(), "[storage]\ninline_max_bytes = 0").await;
+        let (admin, (agent, _)) = (app.admin().await, app.agent("anna").await);
+        let rule = Rule::at(Stage::Rcpt, Act::Reply("550 5.1.1 unknown")).for_recipient("anna@example.com");
+        let sink = SmtpSink::start(Behaviour::with(rule)).await;
+        use_sink(&admin, &sink).await;
+        let (first, second) = (answer(&app).await, answer(&app).await);
+        let path = |id| format!("/v1/messages/{id}/retry");
+        admin.post(&path(first), json!({})).await.problem(409, "invalid_state");
+        send(&app).await;
+        agent.post(&path(first), json!({})).await.problem(403, "not_yours");
+        assert_eq!(objects(&app), 0);
+        let keyed = || admin.send(admin.request(Method::POST, &path(first)).header("Idempotency-Key", "k1").json(&json!({})));
+        let (done, again) = (keyed().await, keyed().await);
+        assert_eq!((done.status, again.status, again.header("idempotent-replayed")), (201, 201, "true"));
+        assert_eq!((done.body, objects(&app)), (again.body, 1));
+        let second = path(second);
+        let (one, two) = tokio::join!(admin.post(&second, json!({})), admin.post(&second, json!({})));
+        let mut statuses = [one.status, two.status];
+        statuses.sort_unstable();
+        assert_eq!((statuses, objects(&app)), ([201, 409], 2));
     }
 
     async fn a_message_that_is_not_there_has_no_timeline(app) {
