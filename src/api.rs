@@ -49,6 +49,10 @@ const DOCUMENT: &str = "/v1/openapi.json";
 /// them sends a request into a connection that is being closed.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
+/// How long the head of a request may take. It is long enough for one that waits in its socket while the machine is busy: that
+/// one is late through no fault of its client.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
 type Mount = fn(&mut ServiceConfig<'_>);
 
 /// Mounts the operations outside of `/v1`.
@@ -156,7 +160,7 @@ pub fn serve(
     if workers > 0 {
         server = server.workers(workers);
     }
-    let server = server.keep_alive(KEEP_ALIVE);
+    let server = server.keep_alive(KEEP_ALIVE).client_request_timeout(HEAD_TIMEOUT);
     Ok(server.disable_signals().shutdown_timeout(crate::app::DRAIN.as_secs()).listen(listener)?.run())
 }
 
