@@ -7,13 +7,19 @@ import shutil
 import socket
 import statistics
 import subprocess
+import sys
 import threading
 import time
 from http.client import HTTPConnection
 
-from service import Postroom, rows_of
+from service import ROOT, Postroom, rows_of
 
 CONNECTIONS = (1, 10, 50)
+# A far server: how late its replies are, and how many messages each connection carries, so that a run takes some 16 seconds.
+DELAY_MS = 40
+EACH = 100
+# Agents' replies beside a broadcast.
+REPLIES = 50
 # What smtp-source sends, in bytes: about what the template makes.
 LENGTH = 900
 # Access tokens live for 15 minutes at most.
@@ -46,6 +52,21 @@ class Sink:
     def __exit__(self, *_error):
         self.process.terminate()
         self.process.wait()
+
+
+class SlowSink:
+    """`slow_sink.py` on a free port."""
+
+    def __enter__(self):
+        words = [sys.executable, f"{ROOT}/bench/slow_sink.py", "--delay-ms", str(DELAY_MS)]
+        self.process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+        self.port = int(self.process.stdout.readline())
+        return self
+
+    def __exit__(self, *_error):
+        """How many messages it took is in `messages`."""
+        self.process.terminate()
+        self.messages = int(self.process.communicate()[0] or 0)
 
 
 def smtp_source(port, connections, messages):
@@ -89,32 +110,40 @@ class Run:
 
     def __init__(self, database, port, connections, count):
         self.database, self.port, self.connections, self.count = database, port, connections, count
-        self.waits = []
+        self.waits, self.reply_waits = [], []
 
-    def go(self, meanwhile=False):
+    def go(self, meanwhile=False, replies=0):
         with Postroom(self.database) as service:
             admin = service.log_in()
             admin.put("/v1/outgoing-server", {"transport": "smtp", "host": "127.0.0.1", "port": self.port, "security": "none",
                                               "max_connections": self.connections, "max_messages_per_connection": 1000})
-            queue = admin.post("/v1/queues", {"name": "Front"})["id"]
+            agent = admin.agent("anna") if replies else None
+            group = admin.post("/v1/agent-groups", {"name": "Front", "member_ids": [agent] if agent else []})["id"]
+            queue = admin.post("/v1/queues", {"name": "Front", "distribution": "manual", "agent_group_ids": [group]})["id"]
             account = admin.post("/v1/accounts", {"address": "offers@example.org", "display_name": "The offers",
                                                   "inbound": {"protocol": "push"}, "fallback_queue_id": queue})["id"]
             admin.post(f"/v1/accounts/{account}/activate")
             template = admin.post("/v1/templates", {"name": "Offer", "purpose": "general", "subject": "For {{ customer.name }}",
                                                     "text": TEXT})["id"]
             admin.post(f"/v1/templates/{template}/publish")
+            for number in range(replies):
+                mail = (f"From: c{number}@customers.test\r\nTo: offers@example.org\r\nSubject: Order {number}\r\n"
+                        f"Message-ID: <{number}@customers.test>\r\n\r\nWhere is it?\r\n")
+                admin.send("POST", f"/v1/accounts/{account}/messages", mail.encode(), {"Content-Type": "message/rfc822"})
             listed, self.imported = import_customers(service, admin, "Everybody", self.count)
             broadcast = admin.post("/v1/broadcasts", {"name": "Offer", "target": {"list_id": listed}, "template_id": template,
                                                       "account_id": account})["id"]
             admin.post(f"/v1/broadcasts/{broadcast}/start")
             over = threading.Event()
-            if meanwhile:
-                asker = threading.Thread(target=self.ask, args=(service, account, over))
-                asker.start()
+            besides = [threading.Thread(target=self.ask, args=(service, account, over))] if meanwhile else []
+            if replies:
+                besides.append(threading.Thread(target=self.reply, args=(service, replies, over)))
+            for thread in besides:
+                thread.start()
             self.wait(service, broadcast)
             over.set()
-            if meanwhile:
-                asker.join()
+            for thread in besides:
+                thread.join()
             self.peak = peak_mib(service.process)
             service.stop()
             first, last = (int(rows_of(service, f"SELECT {edge}(sent_at) FROM broadcast_recipients")[0]) for edge in ("min", "max"))
@@ -124,6 +153,12 @@ class Run:
             if meanwhile:
                 rows = rows_of(service, "SELECT sent_at - created_at FROM messages WHERE direction = 'outbound' AND state = 'sent'")
                 self.waits = sorted(int(row) for row in rows)
+            if replies:
+                # MAIL is the first thing that a server is told of a message.
+                rows = rows_of(service, "SELECT min(step.at) - message.created_at FROM messages AS message "
+                               "JOIN delivery_steps AS step ON step.message_id = message.id AND step.verb = 'mail' "
+                               "WHERE message.direction = 'outbound' GROUP BY message.id, message.created_at")
+                self.reply_waits = sorted(int(row) for row in rows)
             return self.count / max(0.001, (last - first) / 1000)
 
     def wait(self, service, broadcast):
@@ -139,6 +174,17 @@ class Run:
                 return
             time.sleep(1)
 
+    def reply(self, service, replies, over):
+        """An agent who answers one mail after the other while the broadcast runs."""
+        client = service.log_in("anna")
+        client.put("/v1/agents/me/state", {"state": "ready"})
+        for _ in range(replies):
+            if over.wait(0.05):
+                return
+            item = client.post("/v1/work-items/claim")
+            client.post(f"/v1/work-items/{item['id']}/reply", {"expected_last_message_id": item["last_message_id"],
+                                                              "text": "It is on its way.", "complete": True})
+
     def ask(self, service, account, over):
         """One message every 50 ms, as a CRM would."""
         client = service.log_in()
@@ -147,7 +193,44 @@ class Run:
                                          "content": {"subject": "Hello", "text": "Now."}})
 
 
+def percentile(values, percent):
+    return values[min(len(values) - 1, len(values) * percent // 100)]
+
+
+def far_server(table, options):
+    """The same to a server far away, where what counts is how often a connection waits for it."""
+    took = 0
+    with SlowSink() as sink:
+        for connections in CONNECTIONS:
+            count = EACH * connections
+            measures = [("smtp-source", lambda: smtp_source(sink.port, connections, count))]
+            for database in options.databases:
+                measures.append((f"Postroom, {database}", lambda database=database: Run(
+                    database, sink.port, connections, count).go()))
+            title = f"{count:,} messages over {connections} connections to a server whose replies take {DELAY_MS} ms, messages/s"
+            table.measure(title, measures, 1)
+            took += count * len(measures)
+    if sink.messages != took:
+        raise RuntimeError(f"the far server took {sink.messages} of {took} messages")
+
+
+def replies_beside(table, options):
+    """How long an agent's reply waits until a server is told of it, while a broadcast has all connections."""
+    rows = []
+    for name, sink, count in (("smtp-sink", Sink(), 200_000), (f"replies take {DELAY_MS} ms", SlowSink(), 2_000)):
+        with sink:
+            for database in options.databases:
+                run = Run(database, sink.port, 10, count)
+                run.go(replies=REPLIES)
+                waits = run.reply_waits
+                rows.append([f"{database}, {name}", f"{statistics.median(waits):,.0f}", f"{percentile(waits, 99):,}",
+                             f"{waits[-1]:,}", str(len(waits))])
+    table.print("An agent's reply beside a running broadcast over 10 connections, ms until it is handed to the server",
+                ["", "p50", "p99", "most", "replies"], rows)
+
+
 def run(table, options):
+    far_server(table, options)
     with Sink() as sink:
         for connections in CONNECTIONS:
             measures = [("smtp-source", lambda: smtp_source(sink.port, connections, options.recipients))]
@@ -160,8 +243,8 @@ def run(table, options):
             small, large = (Run(database, sink.port, 10, count) for count in (10_000, options.crowd))
             small.go()
             rate = large.go(meanwhile=True)
-            at = lambda percent: large.waits[min(len(large.waits) - 1, len(large.waits) * percent // 100)]
             rows.append([database, f"{large.imported:,.0f}", f"{rate:,.0f}", f"{small.peak:,.0f}", f"{large.peak:,.0f}",
-                         f"{statistics.median(large.waits):,.0f}", f"{at(99):,}", f"{len(large.waits):,}"])
+                         f"{statistics.median(large.waits):,.0f}", f"{percentile(large.waits, 99):,}", f"{len(large.waits):,}"])
         table.print(f"A crowd of {options.crowd:,} over 10 connections, and single sends meanwhile",
                     ["", "imported/s", "sent/s", "MiB at 10,000", f"MiB at {options.crowd:,}", "wait p50 ms", "p99 ms", "sends"], rows)
+    replies_beside(table, options)

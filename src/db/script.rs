@@ -1,7 +1,5 @@
 //! Transactions whose statements are all known before they begin.
 
-use std::fmt::Write;
-
 use futures::TryStreamExt;
 use sea_orm::{
     ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, QueryResult, RuntimeErr, Statement, Value,
@@ -65,16 +63,15 @@ impl Script {
         Step(self.statements.len() - 1)
     }
 
-    /// The whole transaction as one text, and all values.
-    fn text(self) -> (String, Vec<Value>) {
-        let length: usize = self.statements.iter().map(|line| line.sql.len() + line.values.len()).sum();
-        let mut text = String::with_capacity(length + 64);
+    /// The whole transaction as one text, and the values in the order in which the text has places for them.
+    fn text(&self) -> (String, Vec<Value>) {
+        let mut text =
+            String::with_capacity(64 + self.statements.iter().map(|line| line.sql.len()).sum::<usize>());
+        let mut values = Vec::with_capacity(self.statements.iter().map(|line| line.values.len() + 8).sum());
         text.push_str("BEGIN IMMEDIATE; ");
-        let mut values = Vec::with_capacity(self.statements.iter().map(|line| line.values.len()).sum());
-        for line in self.statements {
-            renumber(&line.sql, values.len(), &mut text);
+        for line in &self.statements {
+            unfold(line, &mut text, &mut values);
             text.push_str("; ");
-            values.extend(line.values);
         }
         text.push_str("COMMIT");
         (text, values)
@@ -150,6 +147,7 @@ impl Drop for Open {
 async fn at_once(pool: &SqlitePool, script: Script) -> Result<Done, DbErr> {
     let count = script.statements.len();
     let (text, values) = script.text();
+    drop(script);
     let mut open = Open(pool.acquire().await.map_err(failed)?, true);
     let ended = stream(&mut open.0, text, values, count).await;
     let (came, error) = match ended {
@@ -198,31 +196,29 @@ fn failed(error: sqlx::Error) -> DbErr {
     DbErr::Exec(RuntimeErr::SqlxError(error.into()))
 }
 
-/// Appends a statement whose values come after `before` others; `$1` in quotes is text.
-fn renumber(sql: &str, before: usize, text: &mut String) {
-    let mut rest = sql;
+/// Appends a statement with a place of its own for each mention of a value; `$1` in quotes is text. Places without a number
+/// are what many values are bound to fast: SQLite looks for a numbered one in a list, from its beginning.
+fn unfold(line: &Line, text: &mut String, values: &mut Vec<Value>) {
+    let mut rest = line.sql.as_str();
     while let Some(at) = rest.find(['$', '\'', '"']) {
         let (plain, marked) = rest.split_at(at);
-        text.push_str(plain);
         let (mark, after) = marked.split_at(1);
-        text.push_str(mark);
-        rest = after;
+        text.push_str(plain);
         let length = if mark == "$" {
             let digits = after.bytes().take_while(u8::is_ascii_digit).count();
-            match after[..digits].parse::<usize>() {
-                Ok(number) => {
-                    // Writing to a string cannot fail.
-                    let _ = write!(text, "{}", number + before);
-                    digits
-                }
-                Err(_) => 0,
-            }
+            let number = after[..digits].parse::<usize>().ok();
+            let value = number.and_then(|number| line.values.get(number.checked_sub(1)?));
+            // One that is missing is no value, as SQLite has it.
+            values.push(value.cloned().unwrap_or(Value::BigInt(None)));
+            text.push('?');
+            digits
         } else {
             let quoted = after.find(mark).map_or(after.len(), |end| end + 1);
+            text.push_str(mark);
             text.push_str(&after[..quoted]);
             quoted
         };
-        rest = &rest[length..];
+        rest = &after[length..];
     }
     text.push_str(rest);
 }
@@ -234,16 +230,19 @@ mod tests {
     #[test]
     fn a_script_is_one_text_with_one_list_of_values() {
         let mut script = Script::default();
-        let first =
-            script.change("UPDATE a SET b = $2, c = '$1 isn''t \"' WHERE d = $1", vec![1.into(), 2.into()]);
+        let first = script.change(
+            "UPDATE a SET b = $2, c = '$1 isn''t \"' WHERE d = $1 OR d = $2",
+            vec![1.into(), 2.into()],
+        );
         let second = script.ask("SELECT \"$1\" FROM a WHERE b = $1", vec![3.into()]);
         assert_eq!((first, second), (Step(0), Step(1)));
         let (text, values) = script.text();
+        drop(script);
         assert_eq!(
             text,
-            "BEGIN IMMEDIATE; UPDATE a SET b = $2, c = '$1 isn''t \"' WHERE d = $1; \
-             SELECT \"$1\" FROM a WHERE b = $3; COMMIT"
+            "BEGIN IMMEDIATE; UPDATE a SET b = ?, c = '$1 isn''t \"' WHERE d = ? OR d = ?; \
+             SELECT \"$1\" FROM a WHERE b = ?; COMMIT"
         );
-        assert_eq!(values, [1.into(), 2.into(), 3.into()]);
+        assert_eq!(values, [2.into(), 1.into(), 2.into(), 3.into()]);
     }
 }
