@@ -1,12 +1,15 @@
 //! Leases on rows (DESIGN rule 3): claim due rows and commit, work outside any transaction, settle guarded by `attempts`.
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, Statement};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, Statement, Value};
 use uuid::Uuid;
 
 use crate::{clock::Timestamp, db::Db};
 
 /// The tables whose rows are leased.
 const TABLES: [&str; 5] = ["accounts", "broadcast_recipients", "broadcasts", "deliveries", "work_items"];
+
+/// How many rows one statement renews.
+const AT_ONCE: usize = 500;
 
 /// A table whose rows are claimed: it has `due_at` (null when there is nothing to do), `lease_until` and `attempts`.
 #[derive(Clone, Copy, Debug)]
@@ -87,5 +90,38 @@ impl Leased {
         rows.iter()
             .map(|row| Ok(Claimed { key: row.try_get_by_index(0)?, attempts: row.try_get_by_index(1)? }))
             .collect()
+    }
+
+    /// Holds rows that are `only` so for longer, until `until`. One that was taken over in the meantime is left alone, and
+    /// so is one that a transaction of ours has in its hands right now: to wait for it while holding others would end in
+    /// a deadlock with that transaction, and a lease outlives a renewal that is left out.
+    ///
+    /// # Errors
+    /// Whatever the database says.
+    pub async fn renew(
+        &self,
+        tx: &DatabaseTransaction,
+        until: Timestamp,
+        held: impl IntoIterator<Item = (Uuid, i64)>,
+    ) -> Result<(), DbErr> {
+        let Self { table, key, only, .. } = self;
+        let backend = tx.get_database_backend();
+        let skip = if backend == DbBackend::Postgres { "FOR UPDATE OF leased SKIP LOCKED" } else { "" };
+        let held: Vec<(Uuid, i64)> = held.into_iter().collect();
+        for held in held.chunks(AT_ONCE) {
+            let list: Vec<String> =
+                (1..=held.len()).map(|at| format!("(${}, ${})", 2 * at, 2 * at + 1)).collect();
+            let sql = format!(
+                "WITH held (held_key, fence) AS (VALUES {}), \
+                 ours AS MATERIALIZED (SELECT {key} FROM {table} AS leased JOIN held ON {key} = held_key \
+                   WHERE attempts = fence AND {only} {skip}) \
+                 UPDATE {table} SET lease_until = $1 WHERE {key} IN (SELECT {key} FROM ours)",
+                list.join(", ")
+            );
+            let mut values: Vec<Value> = vec![until.into()];
+            values.extend(held.iter().flat_map(|(key, fence)| [(*key).into(), (*fence).into()]));
+            tx.execute_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
+        }
+        Ok(())
     }
 }

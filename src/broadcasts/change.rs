@@ -14,7 +14,9 @@ use super::entity::{
 use crate::{
     app::App,
     clock::Timestamp,
+    db::Gate,
     events::{self, NewEvent},
+    id::BroadcastId,
     lease::{Claimed, Leased},
 };
 
@@ -82,6 +84,23 @@ pub async fn apply(
     let event = NewEvent::new(kind(changed.state), changed.id.uuid(), &data).for_supervisors();
     events::append(tx, now, vec![event]).await?;
     Ok(Some(changed))
+}
+
+/// Pauses a broadcast that cannot go on by itself, and says why; one that does not run any more is left as it is.
+///
+/// # Errors
+/// Whatever the database says.
+pub async fn halt(app: &App, id: BroadcastId, reason: String) -> Result<(), DbErr> {
+    let now = app.clock.now();
+    let tx = app.db.begin().await?;
+    Gate::Sends.shut(&tx).await?;
+    let row = Entity::find_by_id(id).filter(Column::State.eq(BroadcastState::Running)).one(&*tx).await?;
+    let Some(row) = row else { return Ok(()) };
+    let change = Change { reason: Some(reason), ..Change::to(BroadcastState::Paused) };
+    if apply(&tx, now, &row, change).await?.is_some() {
+        tx.commit().await?;
+    }
+    Ok(())
 }
 
 /// What the event log calls the entry into a state.

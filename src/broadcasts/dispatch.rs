@@ -23,6 +23,8 @@ pub struct Lot {
     pub broadcast: Arc<broadcast::Model>,
     /// The recipients.
     pub rows: Vec<recipient::Model>,
+    /// Until when they may be begun, as far as is known.
+    pub until: Option<Timestamp>,
 }
 
 /// Who has their turn, and when somebody will.
@@ -60,7 +62,7 @@ pub async fn claim(app: &App, tx: &DatabaseTransaction, now: Timestamp, room: u3
         }
         pace::take(tx, row, now, rows.len()).await?;
         left = left.saturating_sub(u32::try_from(rows.len()).unwrap_or(u32::MAX));
-        turns.lots.push(Lot { broadcast: Arc::new(row.clone()), rows });
+        turns.lots.push(Lot { broadcast: Arc::new(row.clone()), rows, until: window::known_until(row, now) });
     }
     Ok(turns)
 }

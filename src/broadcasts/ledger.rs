@@ -21,11 +21,15 @@ use crate::{
     clock::Timestamp,
     db::{Done, Gate, Script, Step, among},
     id::{BroadcastId, CustomerId, MessageId},
+    lease::Leased,
     suppressions::{AddressKeys, Barred},
 };
 
 /// How long a row is held before another process may take it, in seconds; renewed while it is held.
 pub const LEASE_S: i64 = 20;
+
+const HELD: Leased =
+    Leased { table: "broadcast_recipients", key: "id", only: "phase <> 'idle'", order_by: "id" };
 
 /// What stands for the address of somebody whose data is erased.
 pub const ERASED: &str = "erased";
@@ -43,6 +47,8 @@ pub struct Begin {
     pub held: Held,
     /// The settings of the outgoing server that it goes to: their version, and when they were first made.
     pub server: (i64, Timestamp),
+    /// Until when it may be begun, as far as is known: its broadcast's send window may close then.
+    pub until: Option<Timestamp>,
 }
 
 /// What became of a row that was begun, or that the server refused before it was.
@@ -94,7 +100,7 @@ pub async fn claim(
 
 /// Notes of claimed rows that they may be sent from now on; [`begun`] tells which. Not begun are rows that another process
 /// has taken over, of a broadcast that does not run any more, or of somebody who may not be written to; and none while the
-/// outgoing server is paused, wants to be left alone, or has other settings than the row was to go out with.
+/// outgoing server is paused, wants to be left alone, or has other settings than the row was to go out with; none whose time has run out.
 pub fn begin(script: &mut Script, now: Timestamp, rows: &[Begin]) -> Option<Step> {
     if rows.is_empty() {
         return None;
@@ -102,16 +108,17 @@ pub fn begin(script: &mut Script, now: Timestamp, rows: &[Begin]) -> Option<Step
     // Who pauses a broadcast or bars an address shuts this gate: what is answered to them holds from then on.
     script.pass(Gate::Sends);
     let mut values = vec![now.into(), now.plus_s(LEASE_S).into()];
-    let list = Rows::<4>::new(rows.iter().map(|row| {
+    let until = |row: &Begin| row.until.map_or(i64::MAX, Timestamp::as_millis);
+    let list = Rows::<5>::new(rows.iter().map(|row| {
         let (version, made) = row.server;
-        [row.held.0.uuid().into(), row.held.1.into(), version.into(), made.into()]
+        [row.held.0.uuid().into(), row.held.1.into(), version.into(), made.into(), until(row).into()]
     }));
     let sql = format!(
-        "WITH wanted (wanted_id, fence, server_version, server_made) AS ({}) \
+        "WITH wanted (wanted_id, fence, server_version, server_made, until) AS ({}) \
          UPDATE broadcast_recipients SET phase = 'begun', due_at = NULL, lease_until = $2, updated_at = $1 \
          FROM wanted, (SELECT id AS running_id, campaign_id AS for_campaign, marketing FROM broadcasts \
            WHERE state = 'running') AS running \
-         WHERE id = wanted_id AND attempts = fence AND phase = 'claimed' AND broadcast_id = running_id \
+         WHERE id = wanted_id AND attempts = fence AND phase = 'claimed' AND broadcast_id = running_id AND until > $1 \
          AND EXISTS (SELECT 1 FROM outgoing_server WHERE outgoing_server.version = server_version \
            AND outgoing_server.created_at = server_made AND outgoing_server.state <> 'paused' \
            AND (outgoing_server.retry_at IS NULL OR outgoing_server.retry_at <= $1)) \
@@ -136,7 +143,8 @@ pub fn begun(done: &Done, step: Option<Step>) -> Result<Vec<MessageId>, DbErr> {
     rows.iter().map(|row| row.try_get_by_index(0)).collect()
 }
 
-/// Writes down what became of rows, of those that nobody had taken over.
+/// Writes down what became of rows, of those that nobody had taken over; servers quote addresses, so not in their words
+/// where a customer was erased in the meantime.
 pub fn settle(script: &mut Script, now: Timestamp, rows: &[Settled]) -> Option<Step> {
     if rows.is_empty() {
         return None;
@@ -160,8 +168,10 @@ pub fn settle(script: &mut Script, now: Timestamp, rows: &[Settled]) -> Option<S
     let sql = format!(
         "WITH done (done_id, fence, new_state, new_reason, new_due_at, new_tries, new_expires_at, new_code, new_text, new_sent_at) \
          AS ({}) \
-         UPDATE broadcast_recipients SET phase = 'idle', lease_until = 0, state = new_state, reason = new_reason, \
-         due_at = new_due_at, tries = new_tries, expires_at = new_expires_at, last_code = new_code, last_text = new_text, sent_at = new_sent_at, \
+         UPDATE broadcast_recipients SET phase = 'idle', lease_until = 0, state = new_state, \
+         reason = CASE WHEN address = '{ERASED}' THEN NULL ELSE new_reason END, \
+         due_at = new_due_at, tries = new_tries, expires_at = new_expires_at, last_code = new_code, \
+         last_text = CASE WHEN address = '{ERASED}' THEN NULL ELSE new_text END, sent_at = new_sent_at, \
          updated_at = $1 FROM done WHERE id = done_id AND attempts = fence AND phase <> 'idle'",
         list.sql(values.len())
     );
@@ -292,18 +302,7 @@ pub async fn give_back(tx: &DatabaseTransaction, rows: &[Held]) -> Result<(), Db
 /// # Errors
 /// Whatever the database says.
 pub async fn renew(tx: &DatabaseTransaction, now: Timestamp, rows: &[Held]) -> Result<(), DbErr> {
-    for rows in rows.chunks(500) {
-        let mut values = vec![now.plus_s(LEASE_S).into()];
-        let list = Rows::<2>::new(rows.iter().map(|(id, fence)| [id.uuid().into(), (*fence).into()]));
-        let sql = format!(
-            "WITH held (held_id, fence) AS ({}) UPDATE broadcast_recipients SET lease_until = $1 FROM held \
-             WHERE id = held_id AND attempts = fence AND phase <> 'idle'",
-            list.sql(values.len())
-        );
-        values.extend(list.0);
-        tx.execute_raw(Statement::from_sql_and_values(tx.get_database_backend(), sql, values)).await?;
-    }
-    Ok(())
+    HELD.renew(tx, now.plus_s(LEASE_S), rows.iter().map(|(id, fence)| (id.uuid(), *fence))).await
 }
 
 /// Calls uncertain what a process left behind that died while it handed them over; gives how many.

@@ -21,5 +21,14 @@ pub async fn closed_until(
     let Some(id) = row.window_calendar_id else { return Ok(None) };
     let calendar = app.scripts.snapshot(db).await?.calendar(id.uuid());
     let is_open = calendar.is_some_and(|calendar| calendar.is_open(now.to_chrono()));
-    Ok((!is_open).then(|| Timestamp::from_millis((now.as_millis() / MINUTE_MS + 1) * MINUTE_MS)))
+    Ok((!is_open).then(|| next_minute(now)))
+}
+
+/// Until when a broadcast that may be sent now certainly may; none when it may at all hours.
+pub fn known_until(row: &broadcast::Model, now: Timestamp) -> Option<Timestamp> {
+    row.window_calendar_id.map(|_| next_minute(now))
+}
+
+fn next_minute(now: Timestamp) -> Timestamp {
+    Timestamp::from_millis((now.as_millis() / MINUTE_MS + 1) * MINUTE_MS)
 }

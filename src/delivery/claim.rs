@@ -44,6 +44,7 @@ pub(super) const LEASE_S: i64 = 60;
 /// What goes first, first. Each is looked at alone, because the index has all precedences' later messages between them.
 const LANES: [Leased; 2] = [lane("precedence = 0"), lane("precedence = 1")];
 const PRECEDENCES: [i32; 2] = [0, 1];
+const HELD: Leased = lane("phase <> 'idle'");
 /// How soon to look again when another replica used up the rate at the same moment.
 const AGAIN_MS: i64 = 50;
 
@@ -69,6 +70,8 @@ pub(super) struct Job {
 pub(super) enum Claim {
     /// These are to be sent now, in this order.
     Jobs(Vec<Job>),
+    /// So many were due and none of them is to be sent now; others may be behind them.
+    Passed(usize),
     /// Nothing before then.
     Wait(Timestamp),
     /// Nothing until something happens.
@@ -106,13 +109,13 @@ pub(super) async fn claim(app: &App, flying: usize) -> Result<Claim, DbErr> {
     if keys.is_empty() {
         return Ok(Claim::Nothing);
     }
-    let server = Arc::new(server);
+    let (server, found) = (Arc::new(server), keys.len());
     let jobs = begin(app, &tx, now, keys, Arc::clone(&server)).await?;
     if !jobs.is_empty() && !state::take_slots(&tx, now, &server, jobs.len()).await? {
         return Ok(Claim::Wait(now.plus_ms(AGAIN_MS)));
     }
     tx.commit().await?;
-    Ok(Claim::Jobs(jobs))
+    Ok(if jobs.is_empty() { Claim::Passed(found) } else { Claim::Jobs(jobs) })
 }
 
 /// Leases up to `limit` messages that are due.
@@ -340,18 +343,10 @@ pub(super) async fn renew(
         return Ok(());
     }
     let now = app.db.now(&app.clock).await?;
-    let (until, tx) = (now.plus_s(LEASE_S), app.db.begin().await?);
+    let tx = app.db.begin().await?;
     ledger::renew(&tx, now, &bulk).await?;
-    for (id, attempts) in held {
-        Entity::update_many()
-            .col_expr(Column::LeaseUntil, Expr::value(until))
-            .filter(Column::MessageId.eq(id))
-            .filter(Column::Attempts.eq(attempts))
-            .filter(Column::Phase.ne(Phase::Idle))
-            .exec(&*tx)
-            .await?;
-    }
-    tx.commit().await
+    HELD.renew(&tx, now.plus_s(LEASE_S), held.iter().map(|(id, fence)| (id.uuid(), *fence))).await?;
+    tx.commit_untold().await
 }
 
 /// Makes it durable that the final dot may be out. Fails when the message was taken over in the meantime.

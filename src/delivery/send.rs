@@ -175,6 +175,10 @@ impl<'a> Round<'a> {
                 self.next = None;
                 match found {
                     Claim::Jobs(jobs) => self.waiting.extend(jobs),
+                    Claim::Passed(count) => {
+                        self.done += count;
+                        self.claim();
+                    }
                     Claim::Wait(at) => self.next = Some(at),
                     Claim::Nothing => {}
                 }

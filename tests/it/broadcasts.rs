@@ -37,7 +37,7 @@ async fn template(admin: &Client, category: &str) -> String {
 }
 
 /// A draft to this list, changed by `members`.
-async fn draft(app: &TestApp, admin: &Client, list: ListId, members: Value) -> String {
+pub async fn draft(app: &TestApp, admin: &Client, list: ListId, members: Value) -> String {
     let account = account(app, "offers@example.com").await;
     let template = template(admin, "transactional").await;
     let mut body = json!({
@@ -47,16 +47,16 @@ async fn draft(app: &TestApp, admin: &Client, list: ListId, members: Value) -> S
     admin.post("/v1/broadcasts", body).await.ok()["id"].as_str().unwrap().to_owned()
 }
 
-async fn act(admin: &Client, id: &str, action: &str) -> Value {
+pub async fn act(admin: &Client, id: &str, action: &str) -> Value {
     admin.post(&format!("/v1/broadcasts/{id}/{action}"), json!({})).await.ok()
 }
 
-async fn show(admin: &Client, id: &str) -> Value {
+pub async fn show(admin: &Client, id: &str) -> Value {
     admin.get(&format!("/v1/broadcasts/{id}")).await.ok()
 }
 
 /// Sees to broadcasts until there is nothing to do at the moment.
-async fn tend_all(app: &TestApp) {
+pub async fn tend_all(app: &TestApp) {
     while let Step::Worked(_) = tend(app.app.clone()).await.unwrap() {}
 }
 
@@ -74,7 +74,7 @@ pub async fn finish(app: &TestApp, admin: &Client, id: &str) -> Value {
     panic!("it does not end: {}", show(admin, id).await);
 }
 
-async fn ledger(admin: &Client, id: &str) -> Vec<Value> {
+pub async fn ledger(admin: &Client, id: &str) -> Vec<Value> {
     let page = admin.get(&format!("/v1/broadcasts/{id}/recipients?limit=200")).await.ok();
     page["items"].as_array().unwrap().clone()
 }

@@ -18,6 +18,7 @@ mod architecture;
 mod bounce_corpus;
 mod bounces;
 mod broadcast_crash;
+mod broadcast_trouble;
 mod broadcasts;
 mod calendars;
 mod campaigns;

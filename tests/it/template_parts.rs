@@ -47,7 +47,7 @@ async fn upload(client: &Client, name: &str, kind: &str, bytes: Vec<u8>) -> Stri
 }
 
 /// A published template with a picture that its HTML shows and a file that is kept in the object store.
-async fn with_files(admin: &Client) -> String {
+pub async fn with_files(admin: &Client) -> String {
     let body = json!({ "name": "Terms", "subject": "Terms", "text": "See below", "html": "<img src=\"cid:logo\">",
         "variants": [{ "locale": "de", "subject": "AGB", "text": "Siehe unten", "html": "<b><img src='cid:logo'></b>" }] });
     let path = make(admin, "/v1/templates", body).await;

@@ -8,12 +8,13 @@ use std::{
     },
 };
 
-use sea_orm::{EntityTrait, QueryFilter};
+use sea_orm::{DbErr, EntityTrait, QueryFilter};
 use tokio::task::spawn_blocking;
 
 use super::{Bulk, Ready, lock};
 use crate::{
     broadcasts::{
+        change,
         dispatch::{self, Lot, Turns},
         entity::{BroadcastRecipientState, broadcast, recipient},
         ledger::{self, Held},
@@ -83,29 +84,58 @@ pub(in super::super) async fn feed(bulk: Arc<Bulk>) -> anyhow::Result<Fed> {
         return Ok(Fed::Wait(now));
     }
     tx.commit_untold().await?;
+    let mut failed = None;
     for lot in lots {
-        let rows: Vec<Held> = lot.rows.iter().map(|row| (row.id, row.attempts)).collect();
-        lock(&bulk.held).extend(rows.iter().copied());
-        if let Err(error) = bulk.write_lot(now, lot).await {
-            bulk.forget(rows.iter().map(|(id, _)| *id));
-            bulk.let_go(&rows).await?;
-            return Err(error);
+        if let Err(error) = bulk.take_lot(now, lot).await {
+            tracing::warn!(error = format!("{error:#}"), "the mails of a broadcast were not written");
+            failed = Some(error);
         }
     }
-    Ok(Fed::Some(Arc::new(server)))
+    match failed {
+        Some(error) if bulk.len() == 0 => Err(error),
+        // One broadcast's trouble is not the others'.
+        _ => Ok(Fed::Some(Arc::new(server))),
+    }
 }
+
+/// Something that all mails of a broadcast are made of is gone or cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("its mails cannot be written: {0}")]
+struct Unprintable(String);
 
 /// Recipients who get no mail, and why.
 type Left = Vec<(recipient::Model, BroadcastRecipientState, String)>;
 
 impl Bulk {
-    /// Writes the mails of a lot; who is not to get one any more is settled.
-    async fn write_lot(&self, now: Timestamp, lot: Lot) -> anyhow::Result<()> {
+    /// Holds a lot whose mails it writes; when they cannot be written, it is let go.
+    async fn take_lot(&self, now: Timestamp, lot: Lot) -> anyhow::Result<()> {
+        let rows: Vec<Held> = lot.rows.iter().map(|row| (row.id, row.attempts)).collect();
+        lock(&self.held).extend(rows.iter().copied());
+        let broadcast = lot.broadcast.id;
+        let Err(error) = self.try_lot(now, lot).await else { return Ok(()) };
+        self.forget(rows.iter().map(|(id, _)| *id));
+        self.let_go(&rows).await?;
+        // What the database has to say passes; what the mails are made of does not come back by itself.
+        match error.downcast::<Unprintable>() {
+            Ok(reason) => Ok(change::halt(&self.app, broadcast, reason.to_string()).await?),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn try_lot(&self, now: Timestamp, lot: Lot) -> anyhow::Result<()> {
         let printer = self.printer(&lot.broadcast).await?;
+        self.write_lot(now, lot, printer).await
+    }
+
+    /// Writes the mails of a lot; who is not to get one any more is settled.
+    async fn write_lot(&self, now: Timestamp, lot: Lot, printer: Arc<Printer>) -> anyhow::Result<()> {
         let customers = self.customers(&lot.rows).await?;
-        let (broadcast, held) = (Arc::clone(&lot.broadcast), Arc::clone(&self.bytes));
+        let (broadcast, until, held) = (Arc::clone(&lot.broadcast), lot.until, Arc::clone(&self.bytes));
         let written = spawn_blocking(move || write(&broadcast, &printer, lot.rows, &customers, now, &held));
-        let (ready, left) = written.await?;
+        let (mut ready, left) = written.await?;
+        for one in &mut ready {
+            one.until = until;
+        }
         let largest = ready.iter().map(|ready| ready.printed.raw.len()).max();
         self.largest.store(largest.unwrap_or_default(), Ordering::Relaxed);
         lock(&self.ready).extend(ready);
@@ -128,7 +158,11 @@ impl Bulk {
         {
             return Ok(printer);
         }
-        let printer = Arc::new(Printer::of(&self.app, row).await?);
+        let printer = Printer::of(&self.app, row).await.map_err(|error| match error.is::<DbErr>() {
+            true => error,
+            false => Unprintable(format!("{error:#}")).into(),
+        })?;
+        let printer = Arc::new(printer);
         lock(&self.printers).insert(row.id, (row.version, Arc::clone(&printer)));
         Ok(printer)
     }

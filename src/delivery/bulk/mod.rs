@@ -25,6 +25,7 @@ use crate::{
         ledger::Held,
         print::{Printed, Printer},
     },
+    clock::Timestamp,
     id::{BroadcastId, MessageId},
     mail::smtp::Letter,
     suppressions::AddressKeys,
@@ -48,6 +49,8 @@ struct Ready {
     printed: Printed,
     /// What its mail was written by, for those who keep it.
     printer: Arc<Printer>,
+    /// Until when it may be begun, as far as is known.
+    until: Option<Timestamp>,
     _weight: Weight,
 }
 
@@ -75,7 +78,7 @@ impl Ready {
     fn new(row: recipient::Model, printed: Printed, printer: Arc<Printer>, held: &Arc<AtomicUsize>) -> Self {
         let recipients = [Recipient::new(row.address.clone())];
         let weight = Weight::new(printed.raw.len(), held);
-        Self { row, recipients, printed, printer, _weight: weight }
+        Self { row, recipients, printed, printer, until: None, _weight: weight }
     }
 
     fn held(&self) -> Held {

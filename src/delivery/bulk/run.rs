@@ -17,6 +17,7 @@ use crate::{
     },
     mail::smtp::{Connection, Outcome, RecipientReply, Reply},
     outgoing::{
+        self,
         entity::{OutgoingState, Transport, outgoing_server},
         state,
     },
@@ -27,7 +28,7 @@ use crate::{
 pub(in super::super) struct Ran {
     /// How many recipients were tried.
     pub tried: usize,
-    /// Whether the server takes no more for now.
+    /// Whether the server takes no more for now, or has other settings than the run began with.
     pub stopped: bool,
 }
 
@@ -41,17 +42,20 @@ pub(in super::super) async fn run(bulk: Arc<Bulk>, server: Arc<outgoing_server::
         settled: Vec::new(),
         over: false,
         stopped: false,
+        recovered: false,
     };
     let (mut tried, mut offered) = (0, None);
     loop {
         let is_offered = offered.is_some();
         let Some(ready) = run.take(offered.take()).await else { break };
-        let begin = Begin { held: ready.held(), server: (server.version, server.created_at) };
+        let server = (server.version, server.created_at);
+        let begin = Begin { held: ready.held(), server, until: ready.until };
         if !bulk.turn(std::mem::take(&mut run.settled), Some(begin)).await {
             if is_offered {
                 // To hang up is the one way to take an offer back.
                 run.connection = None;
             }
+            run.stopped |= !is_served(&bulk, server).await;
             continue;
         }
         tried += 1;
@@ -76,8 +80,10 @@ struct Run<'a> {
     settled: Vec<Settled>,
     /// Nobody else is taken.
     over: bool,
-    /// The server wants a pause.
+    /// The server wants a pause, or is another one.
     stopped: bool,
+    /// That a server which had failed is back was noted.
+    recovered: bool,
 }
 
 impl Run<'_> {
@@ -199,7 +205,8 @@ impl Run<'_> {
         let app = &self.bulk.app;
         let stops = matches!(effect, Effect::Slow(_) | Effect::Pause(_));
         self.stopped |= stops;
-        let recovers = effect == Effect::Fine && self.server.state == OutgoingState::Failing;
+        let recovers =
+            effect == Effect::Fine && self.server.state == OutgoingState::Failing && !self.recovered;
         if !stops && !recovers {
             return;
         }
@@ -215,8 +222,22 @@ impl Run<'_> {
         };
         if let Err(error) = noted.await {
             tracing::warn!(%error, "the outgoing server's state was not noted");
+            return;
         }
+        self.recovered |= recovers;
     }
+}
+
+/// Whether the outgoing server still has the settings that a run was begun with, and takes mail; a database that cannot
+/// say does not end the run.
+async fn is_served(bulk: &Bulk, settings: (i64, Timestamp)) -> bool {
+    let app = &bulk.app;
+    let Ok(found) = outgoing::find(app.db.read()).await else { return true };
+    found.is_some_and(|found| {
+        (found.version, found.created_at) == settings
+            && found.state != OutgoingState::Paused
+            && found.retry_at.is_none_or(|at| at <= app.clock.now())
+    })
 }
 
 /// Whether a connection has carried as many messages as one may.

@@ -12,7 +12,7 @@ use super::reply::Reply;
 use super::send::{Outcome, RecipientReply, all_refused, how, interrupted, last_words, refusal};
 use super::transcript::Verb;
 
-/// A text is written in blocks of this many bytes, each with its own deadline; the last one carries the dot.
+/// A text is written in blocks of this many bytes, each with its own deadline.
 const BLOCK: usize = 64 * 1024;
 
 /// A message as it is offered: who sends it to whom, and its bytes.
@@ -56,10 +56,11 @@ impl Connection {
         let together = next.filter(|_| self.extensions.pipelining).map(|next| self.offering(next));
         let mut wire = dots::encode(raw);
         wire.extend_from_slice(b".\r\n");
+        let dot = wire.len();
         if let Some(Ok(lines)) = &together {
             wire.extend_from_slice(lines.as_bytes());
         }
-        let outcome = self.hand_over(&wire).await;
+        let outcome = self.hand_over(&wire, dot).await;
         let Some(next) = next else { return (outcome, None) };
         let offer = match together {
             Some(Err(refused)) => Offer::ended(refused),
@@ -197,15 +198,16 @@ impl Connection {
         }
     }
 
-    /// Writes a text with its dot and what comes after it, and reads the answer that decides.
-    async fn hand_over(&mut self, wire: &[u8]) -> Outcome {
+    /// Writes a text, its dot, which ends at the byte `dot`, and what comes after it, and reads the answer that decides.
+    async fn hand_over(&mut self, wire: &[u8], dot: usize) -> Outcome {
         self.state = State::Unusable;
         let block = self.timeouts.block;
-        let last = wire.len().saturating_sub(1) / BLOCK;
-        for (number, part) in wire.chunks(BLOCK).enumerate() {
+        let mut written = 0;
+        for part in wire.chunks(BLOCK) {
+            written += part.len();
             match self.write(Verb::Data, part, block).await {
                 Ok(()) => {}
-                Err(error) if number < last => return last_words(self, error).await,
+                Err(error) if written < dot => return last_words(self, error).await,
                 // Even a failed write may have carried the dot to the relay.
                 Err(error) => return Outcome::Uncertain { how: how(error) },
             }

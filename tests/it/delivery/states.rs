@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use postroom::{access::matrix::Access, clock::Clock};
+use postroom::{access::matrix::Access, clock::Clock, delivery::entity::delivery as row};
 use reqwest::Method;
-use sea_orm::ConnectionTrait;
+use sea_orm::{ActiveModelTrait, ActiveValue::Set, ConnectionTrait};
 use serde_json::json;
 
 use crate::{
@@ -84,6 +84,26 @@ on_both! {
         let (_, reply) = tokio::join!(send(&app), meanwhile);
         let order: Vec<_> = sink.received().into_iter().map(|mail| mail.message_id.unwrap()).collect();
         assert_eq!(order, [bulk[0], reply, bulk[1], bulk[2]].map(message_id_header));
+    }
+
+    async fn messages_that_are_not_to_be_sent_after_all_hold_up_nobody_behind_them(app) {
+        let (admin, sink) = (app.admin().await, SmtpSink::start(Behaviour::default()).await);
+        use_server(&admin, json!({ "port": sink.addr.port(), "max_connections": 2 })).await;
+        let never = admin.post("/v1/calendars", json!({ "name": "Never", "timezone": "UTC" })).await.ok();
+        for _ in 0..9 {
+            let id = Draft::to(&["anna@example.com"]).once().enqueue(&app.app).await.0;
+            let shut = row::ActiveModel {
+                message_id: Set(id),
+                window_calendar_id: Set(Some(never["id"].as_str().unwrap().parse().unwrap())),
+                ..Default::default()
+            };
+            let tx = app.app.db.begin().await.unwrap();
+            shut.update(&*tx).await.unwrap();
+            tx.commit().await.unwrap();
+        }
+        let open = Draft::to(&["anna@example.com"]).once().enqueue(&app.app).await.0;
+        send(&app).await;
+        assert_eq!((state(&admin, open).await, sink.received().len()), ("sent".into(), 1));
     }
 
     async fn a_slow_message_holds_up_nobody_else(app) {

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use postroom::mail::smtp::{Auth, Connection, Interruption, Outcome, SendReport, Timeouts, Verb};
+use postroom::mail::smtp::{Auth, Connection, Envelope, Interruption, Outcome, SendReport, Timeouts, Verb};
 
 use super::net::plain;
 use super::smtp::{MAIL, connect, envelope, send};
@@ -108,6 +108,22 @@ async fn a_lost_answer_to_the_dot_is_uncertain_whether_or_not_the_message_was_ta
         let last = report.steps.last().unwrap();
         assert_eq!((last.verb, last.code), (Verb::Dot, None));
     }
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_in_the_next_offer_may_have_carried_the_dot() {
+    let sink = SmtpSink::start(Behaviour::with(Rule::at(Stage::Dot, Act::TakeAndClose))).await;
+    let mut connection = connect(&sink).await;
+    let first = envelope(&["a@example.org"]);
+    assert!(connection.offer((&first, MAIL)).await.outcome.is_none());
+    // More than all buffers between the two hold: the write fails long after the dot.
+    let domain = format!("{}.example.org", "a".repeat(50));
+    let many = (0..200_000).map(|number| format!("a{number}@{domain}")).collect();
+    let next = Envelope::new(None, many).unwrap();
+    let (outcome, offer) = connection.text(MAIL, Some((&next, MAIL))).await;
+    assert_eq!(sink.received().len(), 1);
+    assert!(matches!(outcome, Outcome::Uncertain { .. }), "{outcome:?}");
+    assert!(matches!(offer.unwrap().outcome, Some(Outcome::Stale)));
 }
 
 #[tokio::test]

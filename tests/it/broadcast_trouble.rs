@@ -1,0 +1,151 @@
+//! Broadcasts when something goes wrong or is changed in the middle of a run.
+
+use std::time::Duration;
+
+use postroom::{clock::Timestamp, id::ListId, lease::Leased};
+use sea_orm::ConnectionTrait;
+use serde_json::{Value, json};
+
+use crate::{
+    broadcasts::{act, draft, finish, ledger, show, tend_all},
+    on_both,
+    support::{
+        Backend, Client, TestApp,
+        customers::{list, person, store},
+        outbound::{send, use_server, use_sink},
+        smtp_sink::{Act, Behaviour, Rule, SmtpSink, Stage},
+    },
+    template_parts::with_files,
+};
+
+/// A list of so many, and a broadcast to it that runs.
+async fn running(app: &TestApp, admin: &Client, count: usize, members: Value) -> (ListId, String) {
+    let list = list(&app.app, "Autumn", None).await;
+    store(&app.app, (0..count).map(|number| person(&app.app, list, number)).collect()).await;
+    let id = draft(app, admin, list, members).await;
+    act(admin, &id, "start").await;
+    tend_all(app).await;
+    (list, id)
+}
+
+/// The step ends; the limit is only so that a test that fails does not hang.
+async fn sent(app: &TestApp) {
+    tokio::time::timeout(Duration::from_secs(60), send(app)).await.expect("the step ends");
+}
+
+on_both! {
+    async fn a_server_that_is_changed_in_the_middle_takes_the_rest(app) {
+        let late = Rule::at(Stage::Dot, Act::Late).on_message(3);
+        let (admin, sink) = (app.admin().await, SmtpSink::start(Behaviour::with(late)).await);
+        let settings = json!({ "port": sink.addr.port(), "max_connections": 2 });
+        use_server(&admin, settings.clone()).await;
+        let (_, id) = running(&app, &admin, 200, json!({})).await;
+        tokio::join!(sent(&app), async {
+            sink.wait_until_late().await;
+            let mut changed = settings;
+            changed["max_messages_per_connection"] = json!(7);
+            use_server(&admin, changed).await;
+            sink.release();
+        });
+        let shown = finish(&app, &admin, &id).await;
+        assert_eq!((&shown["state"], &shown["counts"]["sent"]), (&json!("completed"), &json!(200)), "{shown}");
+        assert_eq!(sink.received().len(), 200);
+    }
+
+    async fn a_broadcast_whose_files_are_gone_is_paused_with_the_reason_and_holds_up_no_other(app) {
+        let (admin, sink) = (app.admin().await, SmtpSink::start(Behaviour::default()).await);
+        let files = with_files(&admin).await;
+        let (first, broken) = running(&app, &admin, 3, json!({ "template_id": files })).await;
+        let templates = admin.get("/v1/templates").await.ok();
+        let template = templates["items"].as_array().unwrap().iter().find(|one| one["name"] == "Offer transactional").unwrap()["id"].clone();
+        let account = show(&admin, &broken).await["account_id"].clone();
+        let other = json!({ "name": "Other", "target": { "list_id": first }, "template_id": template, "account_id": account });
+        let other = admin.post("/v1/broadcasts", other).await.ok()["id"].as_str().unwrap().to_owned();
+        act(&admin, &other, "start").await;
+        tend_all(&app).await;
+        std::fs::remove_dir_all(app.dir.path().join("objects")).unwrap();
+        use_sink(&admin, &sink).await;
+        assert_eq!(finish(&app, &admin, &other).await["counts"]["sent"], 3);
+        let shown = show(&admin, &broken).await;
+        assert_eq!((&shown["state"], &shown["counts"]["queued"]), (&json!("paused"), &json!(3)), "{shown}");
+        let reason = shown["state_reason"].as_str().unwrap();
+        assert!(reason.starts_with("its mails cannot be written: "), "{reason}");
+        assert_eq!(sink.received().len(), 3);
+    }
+
+    async fn what_is_written_already_waits_when_the_send_window_closes(app) {
+        // The window closes at the end of a minute that is not over soon.
+        let now = app.app.clock.now();
+        let minute = |at: i64| Timestamp::from_millis((now.as_millis() / 60_000 + at) * 60_000).to_chrono().format("%H:%M").to_string();
+        let late = Rule::at(Stage::Dot, Act::Late).on_message(2);
+        let (admin, sink) = (app.admin().await, SmtpSink::start(Behaviour::with(late)).await);
+        let hours = json!({ "name": "Hours", "timezone": "UTC", "entries": [{ "name": "Open", "kind": "open", "rule": {
+            "type": "weekly", "days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"], "from": minute(0), "to": minute(5) } }] });
+        let calendar = admin.post("/v1/calendars", hours).await.ok()["id"].clone();
+        use_server(&admin, json!({ "port": sink.addr.port(), "max_connections": 1 })).await;
+        let (_, id) = running(&app, &admin, 12, json!({ "window_calendar_id": calendar })).await;
+        tokio::join!(sent(&app), async {
+            sink.wait_until_late().await;
+            app.app.clock.advance(Duration::from_secs(6 * 60));
+            sink.release();
+        });
+        assert_eq!(sink.received().len(), 2);
+        let counts = show(&app.admin().await, &id).await["counts"].clone();
+        assert_eq!((&counts["sent"], &counts["queued"], &counts["sending"]), (&json!(2), &json!(10), &json!(0)), "{counts}");
+        app.app.clock.advance(Duration::from_secs(24 * 3600 - 6 * 60));
+        let admin = app.admin().await;
+        let shown = finish(&app, &admin, &id).await;
+        assert_eq!((&shown["counts"]["sent"], sink.received().len()), (&json!(12), 12), "{shown}");
+    }
+
+    async fn the_words_of_a_server_do_not_come_back_after_an_erasure(app) {
+        let refused = Rule::at(Stage::Dot, Act::Reply("550 5.1.1 c0@example.org is nobody"));
+        let rules = vec![Rule::at(Stage::Dot, Act::Late).times(1), refused];
+        let (admin, sink) = (app.admin().await, SmtpSink::start(Behaviour { rules, ..Behaviour::default() }).await);
+        use_sink(&admin, &sink).await;
+        let (list, id) = running(&app, &admin, 2, json!({})).await;
+        let all = admin.get(&format!("/v1/customers?list_id={list}")).await.ok();
+        tokio::join!(sent(&app), async {
+            sink.wait_until_late().await;
+            for customer in all["items"].as_array().unwrap() {
+                admin.post(&format!("/v1/customers/{}/erase", customer["id"].as_str().unwrap()), json!({})).await.ok();
+            }
+            sink.release();
+        });
+        finish(&app, &admin, &id).await;
+        let ledger = ledger(&admin, &id).await;
+        assert_eq!(ledger.len(), 2);
+        let told = serde_json::to_string(&ledger).unwrap();
+        assert!(!told.contains("example.org") && !told.contains("queued as"), "{told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn to_renew_leases_waits_for_no_row_that_is_in_other_hands_postgres() {
+    let app = TestApp::start(Backend::Postgres).await;
+    let admin = app.admin().await;
+    let (_, id) = running(&app, &admin, 3, json!({})).await;
+    let now = app.app.clock.now();
+    let only = "phase <> 'done'";
+    let leased = Leased { table: "broadcast_recipients", key: "id", only, order_by: "id" };
+    let tx = app.app.db.begin().await.unwrap();
+    let held = leased.claim(&tx, now, 20, 3).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(held.len(), 3);
+    let other = app.app.db.begin().await.unwrap();
+    let lock = format!("SELECT id FROM broadcast_recipients WHERE id = '{}' FOR UPDATE", held[0].key);
+    other.execute_unprepared(&lock).await.unwrap();
+    let tx = app.app.db.begin().await.unwrap();
+    tx.execute_unprepared("SET LOCAL lock_timeout = 1000").await.unwrap();
+    let taken_over = (held[2].key, held[2].attempts - 1);
+    let wanted = held[..2].iter().map(|row| (row.key, row.attempts)).chain([taken_over]);
+    leased.renew(&tx, now.plus_s(500), wanted).await.unwrap();
+    tx.commit().await.unwrap();
+    other.commit().await.unwrap();
+    let later = leased.claim(&app.app.db.begin().await.unwrap(), now.plus_s(100), 20, 3).await.unwrap();
+    let later: Vec<_> = later.into_iter().map(|row| row.key).collect();
+    assert!(
+        later.contains(&held[0].key) && !later.contains(&held[1].key) && later.contains(&held[2].key),
+        "{id}"
+    );
+}
