@@ -22,6 +22,7 @@ mod m0008_suppressions;
 mod m0009_customers;
 mod m0010_broadcasts;
 mod m0011_each_reason;
+mod m0012_since_resumed;
 mod sql;
 
 /// All migrations, oldest first.
@@ -43,6 +44,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0009_customers::Migration),
             Box::new(m0010_broadcasts::Migration),
             Box::new(m0011_each_reason::Migration),
+            Box::new(m0012_since_resumed::Migration),
         ]
     }
 }

@@ -98,6 +98,8 @@ pub async fn pause_broadcast(
 }
 
 /// Go on with a broadcast that was paused, or whose time passed by while nothing ran.
+///
+/// Its guard judges those who are tried from now on, so that a broadcast which it paused does go on.
 #[utoipa::path(tag = "broadcasts", params(("id" = BroadcastId, Path)),
     responses((status = 200, description = "It goes on.", body = Broadcast, headers(("ETag" = String)))))]
 #[post("/broadcasts/{id}/resume")]
@@ -111,7 +113,7 @@ pub async fn resume_broadcast(
     fits(&row, BroadcastAction::Resume)?;
     refuse_obstacles(&app, &tx, &row).await?;
     let change = match row.prepared_at {
-        Some(_) => Change { due_at: Some(now), ..Change::to(BroadcastState::Running) },
+        Some(_) => goes_on(&tx, now, &row).await?,
         None => begun(now),
     };
     let row = changed(&tx, now, &row, change).await?;
@@ -155,6 +157,7 @@ pub async fn retry_failed_broadcast(
     let (now, tx) = (app.clock.now(), app.db.begin().await?);
     let row = find(&*tx, *id).await?;
     fits(&row, BroadcastAction::RetryFailed)?;
+    refuse_obstacles(&app, &tx, &row).await?;
     let retry = match outgoing::find(&*tx).await? {
         Some(server) => server.retry_policy(),
         None => RetryPolicy::default(),
@@ -162,7 +165,7 @@ pub async fn retry_failed_broadcast(
     if requeue(&tx, now, &row, retry).await? == 0 {
         return Err(Problem::new(Code::InvalidState, "nobody failed whom it certainly did not reach"));
     }
-    let change = Change { due_at: Some(now), ..Change::to(BroadcastState::Running) };
+    let change = goes_on(&tx, now, &row).await?;
     let row = changed(&tx, now, &row, change).await?;
     tx.commit().await?;
     show(&app, &caller, row).await
@@ -197,6 +200,12 @@ async fn requeue(
         .exec(tx)
         .await?;
     Ok(done.rows_affected)
+}
+
+/// It runs again; its guard judges what comes now.
+async fn goes_on(tx: &DatabaseTransaction, now: Timestamp, row: &broadcast::Model) -> Result<Change, DbErr> {
+    let judged_from = Some(counts::count(tx, row.id).await?);
+    Ok(Change { due_at: Some(now), judged_from, ..Change::to(BroadcastState::Running) })
 }
 
 fn begun(now: Timestamp) -> Change {

@@ -8,7 +8,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::{
-    actions_api,
+    actions_api::{self, fits},
     counts::{self, BroadcastCounts},
     entity::{
         BroadcastState,
@@ -102,7 +102,7 @@ pub struct Broadcast {
 }
 
 /// Whose customers get a broadcast: one of the two.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BroadcastTarget {
     /// The customers of all lists in use of this campaign.
@@ -114,7 +114,7 @@ pub struct BroadcastTarget {
 }
 
 /// Which customers get a broadcast.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BroadcastFilter {
     /// Those of these statuses; asked again right before each is sent.
@@ -128,7 +128,7 @@ pub struct BroadcastFilter {
 }
 
 /// When a broadcast pauses by itself.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BroadcastGuard {
     /// When more than this part failed, in percent; looked at from 20 tried recipients on.
@@ -154,7 +154,7 @@ fn everybody() -> BroadcastFilter {
 }
 
 /// A broadcast to be made.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({
     "name": "Autumn offer",
@@ -414,7 +414,7 @@ pub async fn get_broadcast(
     Ok(Answer::ok(&Broadcast::new(row, Some(counts), &caller))?.versioned(version).into_response())
 }
 
-/// Change a draft.
+/// Change a draft, or the guard of a broadcast that is begun and not over.
 #[utoipa::path(tag = "broadcasts", params(("id" = BroadcastId, Path)),
     request_body(content = ref("#/components/schemas/BroadcastPatch"), content_type = "application/merge-patch+json"),
     responses((status = 200, description = "The changed broadcast.", body = Broadcast, headers(("ETag" = String)))))]
@@ -429,17 +429,20 @@ pub async fn update_broadcast(
     let (now, tx) = (app.clock.now(), app.db.begin().await?);
     let row = find(&*tx, *id).await?;
     if_match.check(row.version)?;
-    if row.state != BroadcastState::Draft {
-        return Err(Problem::new(Code::InvalidState, "only a draft can be changed"));
-    }
-    let wanted = patch.apply(&BroadcastCreate::from(row.clone()))?;
-    let found = settings::check(&*tx, &wanted).await?;
-    let change =
-        ActiveModel { version: Set(row.version + 1), updated_at: Set(now), ..wanted.into_row(&found) };
+    fits(&row, BroadcastAction::Update)?;
+    let known = BroadcastCreate::from(row.clone());
+    let wanted = patch.apply(&known)?;
+    let change = if row.state == BroadcastState::Draft {
+        let found = settings::check(&*tx, &wanted).await?;
+        wanted.into_row(&found)
+    } else {
+        guard_alone(known, wanted)?
+    };
+    let change = ActiveModel { version: Set(row.version + 1), updated_at: Set(now), ..change };
     let guarded = Entity::update_many()
         .set(change)
         .filter(Column::Id.eq(row.id))
-        .filter(Column::State.eq(BroadcastState::Draft))
+        .filter(Column::State.eq(row.state))
         .filter(Column::Version.eq(row.version));
     let row = guarded.exec_with_returning(&*tx).await?.pop().ok_or(DbErr::RecordNotUpdated)?;
     events::append(&tx, now, vec![told("broadcast.updated", &row)]).await?;
@@ -447,6 +450,22 @@ pub async fn update_broadcast(
     let version = row.version;
     let shown = Broadcast::new(row, Some(BroadcastCounts::default()), &caller);
     Ok(Answer::ok(&shown)?.versioned(version).into_response())
+}
+
+/// The change of a broadcast that is begun: of its guard, and of nothing else.
+fn guard_alone(known: BroadcastCreate, wanted: BroadcastCreate) -> Result<ActiveModel, Problem> {
+    let guard = wanted.guard.clone();
+    if wanted != (BroadcastCreate { guard: guard.clone(), ..known }) {
+        return Err(Problem::new(
+            Code::InvalidState,
+            "of a broadcast that is begun only the guard can be changed",
+        ));
+    }
+    Ok(ActiveModel {
+        max_fail_percent: Set(guard.max_fail_percent),
+        max_bounce_percent: Set(guard.max_bounce_percent),
+        ..Default::default()
+    })
 }
 
 /// Delete a draft. What was begun is kept, because it tells who got what.

@@ -7,6 +7,7 @@ use sea_orm::{
 };
 use serde_json::json;
 
+use super::counts::BroadcastCounts;
 use super::entity::{
     BroadcastState,
     broadcast::{ActiveModel, Column, Entity, Model},
@@ -41,12 +42,22 @@ pub struct Change {
     pub started_at: Option<Timestamp>,
     /// When it was over.
     pub ended_at: Option<Timestamp>,
+    /// What its guard leaves out from now on.
+    pub judged_from: Option<BroadcastCounts>,
 }
 
 impl Change {
     /// Only the state.
     pub const fn to(to: BroadcastState) -> Self {
-        Self { to, reason: None, due_at: None, prepared_at: None, started_at: None, ended_at: None }
+        Self {
+            to,
+            reason: None,
+            due_at: None,
+            prepared_at: None,
+            started_at: None,
+            ended_at: None,
+            judged_from: None,
+        }
     }
 }
 
@@ -68,6 +79,7 @@ pub async fn apply(
         prepared_at: Set(change.prepared_at.or(row.prepared_at)),
         started_at: Set(change.started_at.or(row.started_at)),
         ended_at: Set(change.ended_at),
+        judged_from: Set(change.judged_from.map(|counts| json!(counts)).or_else(|| row.judged_from.clone())),
         version: Set(row.version + 1),
         updated_at: Set(now),
         ..Default::default()

@@ -1,14 +1,14 @@
 //! How many recipients of a broadcast stand where. Counted from the rows, so that it always equals them.
 
 use sea_orm::{ConnectionTrait, DbErr, Statement};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::entity::BroadcastRecipientState as State;
 use crate::id::BroadcastId;
 
 /// How many recipients stand where.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BroadcastCounts {
     /// All of them.
     pub total: u64,

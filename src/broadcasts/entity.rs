@@ -169,6 +169,10 @@ pub mod broadcast {
         pub max_fail_percent: Option<i32>,
         /// It pauses when more than this part bounces.
         pub max_bounce_percent: Option<i32>,
+        /// The counts when it was resumed last: what its guard leaves out.
+        pub judged_from: Option<Json>,
+        /// The counts that were told last.
+        pub told_counts: Option<Json>,
         /// When the rate allows the next message.
         pub next_slot_at: Timestamp,
         /// The last customer who was looked at.

@@ -84,6 +84,7 @@ async fn write(
     sieved: Sieved,
     page: Page,
 ) -> Result<Option<broadcast::Model>, DbErr> {
+    let until = app.db.now(&app.clock).await?.plus_s(change::LEASE_S);
     let tx = app.db.begin().await?;
     let taken = sieved.taken.len();
     let written = insert(&tx, row, sieved.taken, &page).await?;
@@ -96,7 +97,6 @@ async fn write(
         *excluded.entry(Exclusion::Duplicate).or_default() += twice;
     }
     let found = row.found_count.saturating_add(i64::try_from(page.looked_at).unwrap_or(i64::MAX));
-    let until = app.db.now(&app.clock).await?.plus_s(change::LEASE_S);
     let update = broadcast::Entity::update_many()
         .col_expr(broadcast::Column::PreparedTo, Expr::value(Some(page.last)))
         .col_expr(broadcast::Column::FoundCount, Expr::value(found))

@@ -10,7 +10,7 @@ use crate::{access::matrix::Access, http::Caller};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BroadcastAction {
-    /// Change it.
+    /// Change it; when it is begun, its guard only.
     Update,
     /// Delete it.
     Delete,
@@ -46,7 +46,9 @@ impl BroadcastAction {
     /// Whether it can be done in this state.
     pub fn fits(self, state: BroadcastState) -> bool {
         match self {
-            Self::Update | Self::Start | Self::Delete => state == Draft,
+            // Of one that is begun the guard is what can be changed.
+            Self::Update => matches!(state, Draft | Scheduled | Preparing | Running | Paused),
+            Self::Start | Self::Delete => state == Draft,
             Self::Preflight | Self::TestSend => matches!(state, Draft | Scheduled),
             Self::Pause => state == Running,
             Self::Resume => state == Paused,

@@ -111,9 +111,11 @@ pub async fn test_send_broadcast(
     let row = find(&*work.tx, *id).await?;
     fits(&row, BroadcastAction::TestSend)?;
     refuse_obstacles(&app, &work.tx, &row).await?;
-    let printer = Printer::of(&app, &row).await.map_err(Problem::internal)?;
-    let looking = looking(&app, &work.tx, printer.account(), &body.0.to, now).await?;
+    let account = account::Entity::find_by_id(row.account_id).one(&*work.tx).await?;
+    let account = account.ok_or_else(|| Problem::unknown_reference("/account_id", "account"))?;
+    let looking = looking(&app, &work.tx, &account, &body.0.to, now).await?;
     let paused = work.pause().await?;
+    let printer = Printer::of(&app, &row).await.map_err(Problem::internal)?;
     let customer = sample(&app, &row, body.0.customer_id, now).await?;
     let parts = parts(&app, &printer, &customer)?;
     let tests = looking.into_iter().map(|Looking { to, place, barred }| Beginning {

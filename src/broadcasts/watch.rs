@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use sea_orm::{
-    ColumnTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
     sea_query::{Expr, ExprTrait},
 };
 use serde_json::json;
@@ -110,7 +110,7 @@ async fn watch(app: &App, held: Claimed, row: &broadcast::Model) -> anyhow::Resu
             .map(|reason| Change { reason: Some(reason), ..Change::to(BroadcastState::Paused) })
     };
     let tx = app.db.begin().await?;
-    events::append(&tx, now, vec![progress(row, &counts)]).await?;
+    tell(&tx, now, row, &counts).await?;
     let Some(change) = change else {
         tx.commit().await?;
         let pause = LOOK.max(took * 20);
@@ -128,25 +128,45 @@ async fn watch(app: &App, held: Claimed, row: &broadcast::Model) -> anyhow::Resu
     Ok(1)
 }
 
-fn progress(row: &broadcast::Model, counts: &BroadcastCounts) -> NewEvent {
-    let data = json!({ "state": row.state, "counts": counts });
-    NewEvent::new("broadcast.progress", row.id.uuid(), &data).for_supervisors()
+/// Tells how far it has come, when that is further than what was told last.
+async fn tell(
+    tx: &DatabaseTransaction,
+    now: Timestamp,
+    row: &broadcast::Model,
+    counts: &BroadcastCounts,
+) -> Result<(), DbErr> {
+    let told = json!(counts);
+    if row.told_counts.as_ref() == Some(&told) {
+        return Ok(());
+    }
+    let data = json!({ "state": row.state, "counts": told });
+    let event = NewEvent::new("broadcast.progress", row.id.uuid(), &data).for_supervisors();
+    events::append(tx, now, vec![event]).await?;
+    broadcast::Entity::update_many()
+        .col_expr(broadcast::Column::ToldCounts, Expr::value(Some(told)))
+        .filter(broadcast::Column::Id.eq(row.id))
+        .exec(tx)
+        .await?;
+    Ok(())
 }
 
-/// Why a broadcast is not to go on; none when all is well.
+/// Why a broadcast is not to go on; none when all is well. What was before somebody let it go on is theirs.
 fn guarded(row: &broadcast::Model, counts: &BroadcastCounts) -> Option<String> {
-    if counts.tried() < SAMPLE {
+    let before = row.judged_from.clone().and_then(|from| serde_json::from_value(from).ok());
+    let before: BroadcastCounts = before.unwrap_or_default();
+    let since = |of: fn(&BroadcastCounts) -> u64| of(counts).saturating_sub(of(&before));
+    let of = since(BroadcastCounts::tried);
+    if of < SAMPLE {
         return None;
     }
     let beyond = |count: u64, percent: Option<i32>| {
         let percent = u64::try_from(percent?).ok()?;
-        (count * 100 > percent * counts.tried()).then_some((count, percent))
+        (count * 100 > percent * of).then_some((count, percent))
     };
-    let of = counts.tried();
-    if let Some((count, percent)) = beyond(counts.failed + counts.expired, row.max_fail_percent) {
+    if let Some((count, percent)) = beyond(since(|all| all.failed + all.expired), row.max_fail_percent) {
         return Some(format!("{count} of {of} failed, which is more than {percent} %"));
     }
-    let (count, percent) = beyond(counts.bounced, row.max_bounce_percent)?;
+    let (count, percent) = beyond(since(|all| all.bounced), row.max_bounce_percent)?;
     Some(format!("{count} of {of} came back, which is more than {percent} %"))
 }
 
@@ -174,7 +194,7 @@ async fn sweep(app: &App, held: Claimed, row: &broadcast::Model) -> anyhow::Resu
     }
     let counts = counts::count(app.db.read(), row.id).await?;
     let tx = app.db.begin().await?;
-    events::append(&tx, now, vec![progress(row, &counts)]).await?;
+    tell(&tx, now, row, &counts).await?;
     tx.commit().await?;
     if counts.open() > 0 {
         change::look_again(app, held, now.plus_s(1)).await?;
@@ -184,11 +204,7 @@ async fn sweep(app: &App, held: Claimed, row: &broadcast::Model) -> anyhow::Resu
     Ok(1)
 }
 
-async fn call_off(
-    tx: &sea_orm::DatabaseTransaction,
-    now: Timestamp,
-    ids: &[MessageId],
-) -> Result<u64, DbErr> {
+async fn call_off(tx: &DatabaseTransaction, now: Timestamp, ids: &[MessageId]) -> Result<u64, DbErr> {
     use recipient::Column;
     let changed = recipient::Entity::update_many()
         .col_expr(Column::State, Expr::value(BroadcastRecipientState::Cancelled))

@@ -86,32 +86,56 @@ impl Heard {
         Self { about, told: Told::Receipt(fate, words.to_owned()) }
     }
 
-    /// What it means, and in whose words; none when it says nothing certain.
+    /// What it means, and in whose words; none when it says nothing certain. Of several recipients the worst counts.
     fn meaning(&self) -> Option<(Meaning, String)> {
-        let report = match &self.told {
-            Told::Report(report) => report,
+        match &self.told {
+            Told::Report(report) if report.kind == ReportKind::Complaint => {
+                Some((Meaning::Complained, "the recipient reported the mail as spam".to_owned()))
+            }
+            Told::Report(report) => {
+                meaning_for(report.recipients.iter().max_by_key(|one| weight(one.action))?)
+            }
             Told::Receipt(fate, words) => {
                 let meaning = match fate {
                     Fate::Delivered => Meaning::Delivered,
                     Fate::Failed => Meaning::Bounced(Severity::Soft),
                     Fate::Reported => Meaning::Reported,
                 };
-                return Some((meaning, words.clone()));
+                Some((meaning, words.clone()))
             }
-        };
-        if report.kind == ReportKind::Complaint {
-            return Some((Meaning::Complained, "the recipient reported the mail as spam".to_owned()));
         }
-        let worst = report.recipients.iter().max_by_key(|one| weight(one.action))?;
-        let meaning = match worst.action {
-            Action::Failed => Meaning::Bounced(severity(worst)),
-            Action::Delayed => Meaning::Delayed,
-            Action::Delivered => Meaning::Delivered,
-            Action::Relayed | Action::Expanded => return None,
-        };
-        let words = worst.diagnostic.clone().or_else(|| worst.status.clone());
-        Some((meaning, words.unwrap_or_else(|| "a report without a reason".to_owned())))
     }
+
+    /// What it means for each of our own recipients. A report names whom the mail came to in the end, so that of a single
+    /// recipient it is true whatever name it gives; of several it is true of those whom it names.
+    fn meanings(&self, own: Vec<String>) -> Vec<(String, Meaning, String)> {
+        let several = own.len() > 1;
+        let for_one = |address: String| {
+            let (meaning, words) = match &self.told {
+                Told::Report(report) if several => {
+                    let named = |one: &&ReportedRecipient| one.address.eq_ignore_ascii_case(&address);
+                    let worst =
+                        report.recipients.iter().filter(named).max_by_key(|one| weight(one.action))?;
+                    if report.kind == ReportKind::Complaint { self.meaning()? } else { meaning_for(worst)? }
+                }
+                _ => self.meaning()?,
+            };
+            Some((address, meaning, words))
+        };
+        own.into_iter().filter_map(for_one).collect()
+    }
+}
+
+/// What became of the message to one recipient, and in whose words.
+fn meaning_for(one: &ReportedRecipient) -> Option<(Meaning, String)> {
+    let meaning = match one.action {
+        Action::Failed => Meaning::Bounced(severity(one)),
+        Action::Delayed => Meaning::Delayed,
+        Action::Delivered => Meaning::Delivered,
+        Action::Relayed | Action::Expanded => return None,
+    };
+    let words = one.diagnostic.clone().or_else(|| one.status.clone());
+    Some((meaning, words.unwrap_or_else(|| "a report without a reason".to_owned())))
 }
 
 const fn weight(action: Action) -> u8 {
@@ -168,46 +192,46 @@ pub async fn note(
         if let Some(row) = message {
             note_message(tx, now, row, meaning, &words).await?;
         }
-        let address = recipient.map(|row| row.address.clone()).or_else(|| addressee(message?, one));
-        // Of a text it was the gateway's address that mail came back from, which says nothing of the number.
-        let Some(address) = address.filter(|address| address != ERASED && address.contains('@')) else {
-            continue;
-        };
-        match meaning {
-            Meaning::Bounced(Severity::Hard) => {
-                bar(app, tx, now, &address, SuppressionReason::Bounced, &words).await?;
-            }
-            Meaning::Complained => {
-                bar(app, tx, now, &address, SuppressionReason::Complained, &words).await?;
-            }
-            Meaning::Bounced(Severity::Soft) => {
-                bounced_softly(app, tx, now, one.about, &address, &words).await?
-            }
-            Meaning::Bounced(Severity::Policy)
-            | Meaning::Delivered
-            | Meaning::Delayed
-            | Meaning::Reported => {}
+        let own = recipient.map(|row| vec![row.address.clone()]).or_else(|| message.map(recipients_of));
+        for (address, meaning, words) in one.meanings(own.unwrap_or_default()) {
+            judge(app, tx, now, one.about, &address, (meaning, &words)).await?;
         }
     }
     Ok(automatic)
 }
 
-/// Whom the report is about: our own recipient, not whom the report names.
-fn addressee(row: &message::Model, heard: &Heard) -> Option<String> {
+/// What is heard of a message bars the address, or counts towards it.
+async fn judge(
+    app: &App,
+    tx: &DatabaseTransaction,
+    now: Timestamp,
+    about: MessageId,
+    address: &str,
+    (meaning, words): (Meaning, &str),
+) -> Result<(), DbErr> {
+    // Of a text it was the gateway's address that mail came back from, which says nothing of the number.
+    if address == ERASED || !address.contains('@') {
+        return Ok(());
+    }
+    match meaning {
+        Meaning::Bounced(Severity::Hard) => {
+            bar(app, tx, now, address, SuppressionReason::Bounced, words).await
+        }
+        Meaning::Complained => bar(app, tx, now, address, SuppressionReason::Complained, words).await,
+        Meaning::Bounced(Severity::Soft) => bounced_softly(app, tx, now, about, address, words).await,
+        Meaning::Bounced(Severity::Policy) | Meaning::Delivered | Meaning::Delayed | Meaning::Reported => {
+            Ok(())
+        }
+    }
+}
+
+/// Everybody whom a message went to.
+fn recipients_of(row: &message::Model) -> Vec<String> {
     let list = |value: &serde_json::Value| -> Vec<Mailbox> {
         serde_json::from_value(value.clone()).unwrap_or_default()
     };
-    let mut all = list(&row.to_addresses);
-    all.extend(list(&row.cc_addresses));
-    all.extend(list(&row.bcc_addresses));
-    if let [one] = all.as_slice() {
-        return Some(one.address.clone());
-    }
-    let named = |one: &Mailbox| {
-        let Told::Report(report) = &heard.told else { return false };
-        report.recipients.iter().any(|reported| reported.address.eq_ignore_ascii_case(&one.address))
-    };
-    all.into_iter().find(named).map(|one| one.address)
+    let lists = [&row.to_addresses, &row.cc_addresses, &row.bcc_addresses];
+    lists.into_iter().flat_map(list).map(|one| one.address).collect()
 }
 
 async fn note_recipient(
@@ -226,7 +250,7 @@ async fn note_recipient(
     };
     recipient::Entity::update_many()
         .col_expr(recipient::Column::State, Expr::value(to))
-        .col_expr(recipient::Column::Reason, Expr::value(Some(words.to_owned())))
+        .col_expr(recipient::Column::Reason, Expr::value((row.address != ERASED).then(|| words.to_owned())))
         .col_expr(recipient::Column::UpdatedAt, Expr::value(now))
         .filter(recipient::Column::Id.eq(row.id))
         .filter(recipient::Column::Phase.eq(RecipientPhase::Idle))

@@ -100,6 +100,7 @@ pub mod soft_bounce {
         #[sea_orm(primary_key, auto_increment = false)]
         pub message_id: MessageId,
         /// What the address is known by: see [`super::super::AddressKeys`].
+        #[sea_orm(primary_key, auto_increment = false)]
         pub address_key: String,
         /// When we heard of it.
         pub at: Timestamp,

@@ -32,7 +32,7 @@ pub async fn bounced_softly(
     }
     let key = AddressKeys::of(app).key(address);
     let row = ActiveModel { message_id: Set(message_id), address_key: Set(key.clone()), at: Set(now) };
-    let once = OnConflict::column(Column::MessageId).do_nothing().to_owned();
+    let once = OnConflict::columns([Column::MessageId, Column::AddressKey]).do_nothing().to_owned();
     if Entity::insert(row).on_conflict(once).exec_without_returning(tx).await? == 0 {
         return Ok(());
     }

@@ -33,7 +33,7 @@ fn blocks(source: &str) -> Vec<Block<'_>> {
     let mut found = Vec::new();
     let mut rest = source;
     while let Some(at) = rest.find("{{").into_iter().chain(rest.find("{%")).chain(rest.find("{#")).min() {
-        let comment = rest[at..].starts_with("{#");
+        let (comment, statement) = (rest[at..].starts_with("{#"), rest[at..].starts_with("{%"));
         let begins = source.len() - rest.len() + at;
         rest = &rest[at + 2..];
         if comment {
@@ -41,13 +41,33 @@ fn blocks(source: &str) -> Vec<Block<'_>> {
             continue;
         }
         let words = words(&mut rest);
-        if words == ["raw"] || words == ["-", "raw"] {
-            rest = rest.split_once("endraw").map_or("", |(_, after)| after);
+        if statement && unmarked(&words) == ["raw"] {
+            rest = after_raw(rest);
             continue;
         }
         found.push(Block { at: begins, words });
     }
     found
+}
+
+/// The words of a statement without the signs that keep or take the blanks around it.
+fn unmarked<'a>(words: &[&'a str]) -> Vec<&'a str> {
+    words.iter().copied().filter(|word| !matches!(*word, "-" | "+")).collect()
+}
+
+/// What comes after `{% endraw %}`; nothing when it does not come. What is before it is no template, and is not read as one.
+fn after_raw(source: &str) -> &str {
+    let unsigned = |text: &'_ str| text.strip_prefix(['-', '+']).map_or(0, |_| 1);
+    let mut rest = source;
+    while let Some((_, tag)) = rest.split_once("{%") {
+        rest = tag;
+        let Some(after) = tag[unsigned(tag)..].trim_start().strip_prefix("endraw") else { continue };
+        let after = after.trim_start();
+        if let Some(after) = after[unsigned(after)..].strip_prefix("%}") {
+            return after;
+        }
+    }
+    ""
 }
 
 /// What is wrong with the filters and tests of a template's part: a code and a sentence each.
@@ -63,8 +83,7 @@ pub(super) fn includes(source: &str) -> Result<Vec<Include<'_>>, String> {
     let mut found = Vec::new();
     for Block { at, words } in blocks(source).into_iter().filter(|block| source[block.at..].starts_with("{%"))
     {
-        let words: Vec<&str> = words.into_iter().filter(|word| !matches!(*word, "-" | "+")).collect();
-        match words.as_slice() {
+        match unmarked(&words).as_slice() {
             ["include", name] => match literal(name) {
                 Some(name) => found.push(Include { name, place: place(source, at) }),
                 None => return Err(format!("{}: name the partial in quotes", place(source, at))),
@@ -187,6 +206,18 @@ mod tests {
             [""; 0]
         );
         assert_eq!(codes("{{ é|größer }} {{"), ["unknown_filter"]);
+    }
+
+    #[test]
+    fn what_is_raw_is_not_looked_at_and_a_field_of_that_name_is_none() {
+        for raw in ["{% raw %}", "{%raw%}", "{%- raw -%}", "{%+ raw %}", "{% raw +%}"] {
+            for end in ["{% endraw %}", "{%endraw%}", "{%- endraw -%}", "{%+ endraw +%}"] {
+                let source = format!("{raw}{{{{ it's|shout endraw {{% endrawer %}}{end}{{{{ x|shout }}}}");
+                assert_eq!(codes(&source), ["unknown_filter"], "{source}");
+            }
+        }
+        assert_eq!(codes("{{ raw }}{{ x|shout }} endraw"), ["unknown_filter"]);
+        assert_eq!(codes("{% raw %}{{ x|shout }} endraw"), [""; 0]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use postroom::{
     accounts::entity::account as accounts,
     clock::{Clock, Timestamp},
+    conversations::entity::message,
     id::AccountId,
     mail::parse::{Limits, parse},
 };
@@ -99,6 +100,59 @@ async fn soft_bounces_bar_an_address_for_a_while_when_there_are_many_sqlite() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn soft_bounces_bar_an_address_for_a_while_when_there_are_many_postgres() {
     soft_bounces_add_up(Backend::Postgres).await;
+}
+
+/// A report about several recipients: an action and a status for each.
+fn report(parts: &[(&str, &str, &str)], message_id: &str) -> String {
+    let parts: String = parts
+        .iter()
+        .map(|(address, action, status)| {
+            format!("Final-Recipient: rfc822; {address}\r\nAction: {action}\r\nStatus: {status}\r\n\r\n")
+        })
+        .collect();
+    format!(
+        "From: MAILER-DAEMON@mx.example.org\r\nTo: support@example.com\r\nSubject: Delivery Status Notification\r\n\
+         Auto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\n\
+         Content-Type: multipart/report; report-type=delivery-status; boundary=\"b\"\r\n\r\n\
+         --b\r\nContent-Type: text/plain\r\n\r\nA report.\r\n\
+         --b\r\nContent-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; mx.example.org\r\n\r\n{parts}\
+         --b\r\nContent-Type: text/rfc822-headers\r\n\r\nMessage-ID: <{message_id}>\r\n\r\n--b--\r\n"
+    )
+}
+
+on_both! {
+    async fn a_report_about_several_recipients_bars_those_that_failed(app) {
+        let (admin, sink) = (app.admin().await, SmtpSink::start(Behaviour::default()).await);
+        use_sink(&admin, &sink).await;
+        let account = account(&app, "support@example.com").await.id;
+        let cases = [
+            (["delivered", "failed"], ["2.0.0", "5.1.1"], vec!["c1@example.org"]),
+            (["failed", "delayed"], ["5.1.1", "4.4.1"], vec!["c2@example.org"]),
+            (["failed", "failed"], ["5.1.1", "5.1.1"], vec!["c4@example.org", "C5@example.org"]),
+        ];
+        let mut expected: Vec<String> = Vec::new();
+        for (number, (actions, status, barred_now)) in cases.into_iter().enumerate() {
+            let (to, cc) = (format!("c{}@example.org", 2 * number), format!("C{}@example.org", 2 * number + 1));
+            let id = write(&admin, &to).await;
+            let copied = message::ActiveModel {
+                id: Set(id.parse().unwrap()),
+                cc_addresses: Set(json!([{ "name": null, "address": cc }])),
+                ..Default::default()
+            };
+            let tx = app.app.db.begin().await.unwrap();
+            copied.update(&*tx).await.unwrap();
+            tx.commit().await.unwrap();
+            send(&app).await;
+            let parts = [(&*to, actions[0], status[0]), (&*cc, actions[1], status[1])];
+            push(&admin, account, report(&parts, &header(&admin, &id).await)).await.ok();
+            assert_eq!(admin.get(&format!("/v1/messages/{id}")).await.ok()["state"], "bounced");
+            expected.extend(barred_now.into_iter().map(str::to_lowercase));
+            let mut known: Vec<String> =
+                barred(&admin).await.iter().map(|row| row["address"].as_str().unwrap().to_lowercase()).collect();
+            known.sort();
+            assert_eq!(known, expected);
+        }
+    }
 }
 
 /// A delivery report that returns nothing of the message.

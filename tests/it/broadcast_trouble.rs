@@ -2,8 +2,13 @@
 
 use std::time::Duration;
 
-use postroom::{clock::Timestamp, id::ListId, lease::Leased};
-use sea_orm::ConnectionTrait;
+use postroom::{
+    clock::Timestamp,
+    events::entity::{Column, Entity},
+    id::{BroadcastId, ListId},
+    lease::Leased,
+};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
 use serde_json::{Value, json};
 
 use crate::{
@@ -96,6 +101,37 @@ on_both! {
         let admin = app.admin().await;
         let shown = finish(&app, &admin, &id).await;
         assert_eq!((&shown["counts"]["sent"], sink.received().len()), (&json!(12), 12), "{shown}");
+    }
+
+    async fn progress_is_told_when_there_is_any(app) {
+        let admin = app.admin().await;
+        let (_, id) = running(&app, &admin, 3, json!({})).await;
+        for _ in 0..3 {
+            app.app.clock.advance(Duration::from_secs(2));
+            tend_all(&app).await;
+        }
+        let told = async || {
+            let of = Entity::find().filter(Column::SubjectId.eq(id.parse::<BroadcastId>().unwrap().uuid()));
+            of.filter(Column::Kind.eq("broadcast.progress")).all(app.app.db.read()).await.unwrap().len()
+        };
+        assert_eq!(told().await, 1);
+        admin.post(&format!("/v1/broadcasts/{id}/cancel"), json!({})).await.ok();
+        tend_all(&app).await;
+        assert_eq!(told().await, 2);
+    }
+
+    async fn who_failed_is_not_tried_again_while_the_account_is_out_of_use(app) {
+        let refused = Rule::at(Stage::Rcpt, Act::Reply("550 5.1.1 nobody")).times(2);
+        let (admin, sink) = (app.admin().await, SmtpSink::start(Behaviour::with(refused)).await);
+        use_sink(&admin, &sink).await;
+        let (_, id) = running(&app, &admin, 3, json!({})).await;
+        let shown = finish(&app, &admin, &id).await;
+        assert_eq!((&shown["state"], &shown["counts"]["failed"]), (&json!("completed_with_failures"), &json!(2)), "{shown}");
+        let account = format!("/v1/accounts/{}", shown["account_id"].as_str().unwrap());
+        admin.post(&format!("{account}/disable"), json!({})).await.ok();
+        let path = format!("/v1/broadcasts/{id}/retry-failed");
+        admin.post(&path, json!({})).await.problem(422, "validation_failed");
+        assert_eq!(show(&admin, &id).await["counts"]["failed"], 2);
     }
 
     async fn the_words_of_a_server_do_not_come_back_after_an_erasure(app) {

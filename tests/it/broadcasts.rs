@@ -199,7 +199,7 @@ on_both! {
         tend_all(&app).await;
         let paused = act(&admin, &id, "pause").await;
         assert_eq!((&paused["state"], &paused["state_reason"]), (&json!("paused"), &json!("somebody paused it")));
-        assert_eq!(paused["allowed_actions"], json!(["resume", "cancel"]));
+        assert_eq!(paused["allowed_actions"], json!(["update", "resume", "cancel"]));
         send(&app).await;
         assert!(sink.received().is_empty());
         admin.post(&format!("/v1/broadcasts/{id}/pause"), json!({})).await.problem(409, "invalid_state");
@@ -359,6 +359,19 @@ on_both! {
         assert_eq!(shown["state"], "paused", "{shown}");
         assert!(shown["state_reason"].as_str().unwrap().contains("more than 10 %"), "{shown}");
         assert!(shown["counts"]["queued"].as_i64().unwrap() > 0, "{shown}");
+        // Whoever lets it go on has seen what was: the guard judges what comes.
+        let path = format!("/v1/broadcasts/{id}");
+        admin.patch(&path, json!({ "name": "Winter" })).await.problem(409, "invalid_state");
+        admin.patch(&path, json!({ "guard": { "max_fail_percent": 101 } })).await.problem(422, "validation_failed");
+        let changed = admin.patch(&path, json!({ "guard": { "max_fail_percent": 5 } })).await.ok();
+        assert_eq!((&changed["guard"], &changed["name"]), (&json!({ "max_fail_percent": 5, "max_bounce_percent": null }), &json!("Autumn")));
+        sink.behave(|behaviour| behaviour.rules.clear());
+        act(&admin, &id, "resume").await;
+        tend_all(&app).await;
+        assert_eq!(show(&admin, &id).await["state"], "running");
+        let shown = finish(&app, &admin, &id).await;
+        assert_eq!(shown["state"], "completed_with_failures", "{shown}");
+        admin.patch(&path, json!({ "guard": { "max_fail_percent": 6 } })).await.problem(409, "invalid_state");
     }
 
     async fn a_scheduled_broadcast_begins_at_its_time_and_an_overdue_one_asks_first(app) {
