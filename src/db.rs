@@ -19,7 +19,8 @@ use crate::{
 };
 pub use script::{Done, Script, Step};
 
-/// How much of the database the writer and each of the readers keep in memory, in KiB.
+/// How much of the database the writer and each of the readers keep in memory, in KiB. The file is not mapped besides: each
+/// connection's map would count as the process's memory, and grow with the file.
 const WRITER_CACHE: u32 = 16 << 10;
 const READER_CACHE: u32 = 2 << 10;
 
@@ -211,8 +212,7 @@ async fn sqlite(
         let sqlite = sqlite
             .statement_cache_capacity(500)
             // Negative: in KiB instead of pages.
-            .pragma("cache_size", format!("-{}", if read_only { READER_CACHE } else { WRITER_CACHE }))
-            .pragma("mmap_size", "268435456");
+            .pragma("cache_size", format!("-{}", if read_only { READER_CACHE } else { WRITER_CACHE }));
         if read_only {
             return sqlite.pragma("query_only", "on");
         }
