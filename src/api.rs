@@ -175,7 +175,14 @@ fn cors(origins: &[String], sandbox: bool) -> Cors {
     let cors = Cors::default()
         .allow_any_method()
         .allow_any_header()
-        .expose_headers(["ETag", "Location", "Retry-After", "X-Request-Id", "Idempotent-Replayed"])
+        .expose_headers([
+            "ETag",
+            "Location",
+            "Retry-After",
+            "X-Request-Id",
+            "Idempotent-Replayed",
+            "Content-Disposition",
+        ])
         .max_age(3600);
     if sandbox || origins.iter().any(|origin| origin == "*") {
         return cors.allow_any_origin();

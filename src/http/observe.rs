@@ -74,10 +74,12 @@ fn complete(
         None if is_problem(&response) => return response.map_into_boxed_body(),
         None => of_status(status.as_u16(), status.canonical_reason().unwrap_or("error")),
     };
-    let allow = response.headers().get("allow").cloned();
     let mut answer = problem.respond(path, id);
-    if let Some(allow) = allow {
-        answer.headers_mut().insert(HeaderName::from_static("allow"), allow);
+    // What was said beside the body, to browsers of other origins above all, holds for the problem, too.
+    for (name, value) in response.headers() {
+        if !answer.headers().contains_key(name) {
+            answer.headers_mut().append(name.clone(), value.clone());
+        }
     }
     response.into_response(answer)
 }

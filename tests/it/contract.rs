@@ -4,7 +4,7 @@ mod agents;
 mod told;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use postroom::work::entity::WorkState;
+use postroom::{clock::Clock, work::entity::WorkState};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -88,6 +88,31 @@ on_both! {
         let refused = app.admin().await.get("/v1/work-items/first").await;
         assert_eq!(refused.body["detail"], "id: not a UUID");
         refused.problem(400, "invalid_parameter");
+    }
+
+    async fn browsers_of_allowed_origins_may_read_errors_too(app) {
+        let app = TestApp::with(app.backend, Clock::system(), "[http]\ncors_origins = [\"https://desk.test\"]").await;
+        let (admin, nobody) = (app.admin().await, app.anonymous());
+        let cases = [
+            (&admin, Method::GET, "/v1/queues", 200),
+            (&admin, Method::GET, "/v1/queues?limit=0", 400),
+            (&nobody, Method::GET, "/v1/queues", 401),
+            (&admin, Method::GET, "/v1/queues/019a0000-0000-7000-8000-000000000000", 404),
+            (&admin, Method::GET, "/v1/nothing", 404),
+            (&admin, Method::DELETE, "/v1/queues", 405),
+            (&admin, Method::POST, "/v1/queues", 415),
+        ];
+        for (client, method, path, status) in cases {
+            let from = |origin| client.send(client.request(method.clone(), path).header("Origin", origin));
+            let answer = from("https://desk.test").await;
+            let header = |answer: &Reply, name| answer.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
+            assert_eq!(answer.status, status, "{path}: {answer:?}");
+            let allowed = header(&answer, "access-control-allow-origin");
+            assert_eq!(allowed.as_deref(), Some("https://desk.test"), "{method} {path}: {answer:?}");
+            let exposed = header(&answer, "access-control-expose-headers").unwrap().to_lowercase();
+            assert!(exposed.contains("x-request-id") && exposed.contains("retry-after"), "{exposed}");
+            assert_eq!(header(&from("https://elsewhere.test").await, "access-control-allow-origin"), None);
+        }
     }
 
     async fn a_body_of_which_nothing_has_to_be_given_may_be_left_out(app) {
