@@ -235,7 +235,10 @@ pub async fn note_answer<B>(app: &App, operation: &str, access: Access, answer: 
         action: operation.to_owned(),
         subject: subject_of(request, answer),
         outcome,
-        details: json!({ "status": answer.status().as_u16(), "path": parameters }),
+        details: match location(answer) {
+            Some(made) => json!({ "status": answer.status().as_u16(), "path": parameters, "made": made }),
+            None => json!({ "status": answer.status().as_u16(), "path": parameters }),
+        },
     };
     Actor::of(request).note(app, entry).await;
 }
@@ -259,13 +262,17 @@ fn outcome_of<B>(
     (!(agent && daily)).then_some(Outcome::Succeeded)
 }
 
-/// The resource: named in the path, or in the `Location` of what was made.
+/// The resource: named in the path, or what was made when the path names none.
 fn subject_of<B>(request: &HttpRequest, answer: &ServiceResponse<B>) -> Option<(String, String)> {
     let kind = request.path().strip_prefix("/v1/")?.split('/').next()?;
-    let location = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok());
-    let made = location.and_then(|path| path.rsplit('/').next());
+    let made = location(answer).and_then(|path| path.rsplit('/').next());
     let named = request.match_info().iter().next().map(|(_, value)| value);
-    Some((kind.replace('-', "_"), clip(made.or(named)?)))
+    Some((kind.replace('-', "_"), clip(named.or(made)?)))
+}
+
+/// Where what was made is found.
+fn location<B>(answer: &ServiceResponse<B>) -> Option<&str> {
+    answer.headers().get(LOCATION)?.to_str().ok()
 }
 
 /// Path parameters are the client's; an entry keeps no more of them than an id's length.

@@ -61,6 +61,17 @@ on_both! {
         assert_eq!(rest["items"].as_array().unwrap().len(), 2);
     }
 
+    async fn what_is_made_below_a_resource_is_noted_with_it(app) {
+        let admin = app.admin().await;
+        let list = admin.post("/v1/lists", json!({ "name": "Winter" })).await.ok();
+        let list = text(&list, "id");
+        let import = admin.post(&format!("/v1/lists/{list}/imports"), json!({ "format": "csv" })).await.ok();
+        let noted = entries(&app, &admin, &format!("?subject_id={list}")).await;
+        assert_eq!(actions(&noted), [("create_import", "succeeded"), ("create_list", "succeeded")]);
+        assert_eq!(text(&noted[0], "subject_type"), "lists");
+        assert_eq!(noted[0]["details"]["made"], format!("/v1/imports/{}", text(&import, "id")));
+    }
+
     async fn a_time_range_bounds_the_log(app) {
         let app = TestApp::frozen(app.backend).await;
         let admin = app.admin().await;
