@@ -10,7 +10,7 @@ pub fn name_callers(operation: &mut Value, access: Access) {
     operation["x-roles"] = json!(roles);
     let said = match (access, access.scope()) {
         (Access::Public, _) => "Roles: none; everybody may call it, without a token.".to_owned(),
-        (_, Some(scope)) => format!("Roles: {}. Scope: {scope}.", roles.join(", ")),
+        (_, Some(scope)) => format!("Roles: {}; or an API key with the scope {scope}.", roles.join(", ")),
         _ => format!("Roles: {}.", roles.join(", ")),
     };
     append(&mut operation["description"], &said);

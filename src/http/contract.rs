@@ -291,22 +291,29 @@ fn explain(error: &jsonschema::ValidationError<'_>) -> Vec<FieldError> {
         Kind::UniqueItems => "not_unique",
         _ => "invalid",
     };
-    vec![FieldError::new(at, code, shorten(&error.to_string()))]
+    vec![FieldError::new(at, code, detail(error))]
+}
+
+/// What is wrong, without the value itself: it may be long, or a secret.
+fn detail(error: &jsonschema::ValidationError<'_>) -> String {
+    use ValidationErrorKind as Kind;
+    match error.kind() {
+        Kind::Enum { options } => {
+            let options = options.as_array().into_iter().flatten().map(Value::to_string);
+            format!("must be one of {}", options.collect::<Vec<_>>().join(", "))
+        }
+        Kind::MaxLength { limit } => format!("must have at most {limit} characters"),
+        Kind::MinLength { limit } => format!("must have at least {limit} characters"),
+        Kind::MaxItems { limit } => format!("must have at most {limit} elements"),
+        Kind::MinItems { limit } => format!("must have at least {limit} elements"),
+        _ => error.masked().to_string(),
+    }
 }
 
 /// Whether a branch of a `oneOf` is for another `type` than the value at `at` has: then its other errors mean nothing.
 fn is_other_type(error: &jsonschema::ValidationError<'_>, at: &str) -> bool {
     matches!(error.kind(), ValidationErrorKind::Enum { .. } | ValidationErrorKind::Constant { .. })
         && error.instance_path().to_string().strip_prefix(at) == Some("/type")
-}
-
-/// Bodies can be large and the validator quotes them.
-fn shorten(text: &str) -> String {
-    if text.chars().count() <= 300 {
-        text.to_owned()
-    } else {
-        text.chars().take(299).chain(['…']).collect()
-    }
 }
 
 #[cfg(test)]
@@ -333,6 +340,20 @@ mod tests {
             problem.errors.iter().map(|e| (e.pointer.as_str(), e.code.as_str())).collect();
         found.sort_unstable();
         assert_eq!(found, [("/color", "unknown_member"), ("/name", "required"), ("/size", "type")]);
+    }
+
+    #[test]
+    fn an_error_does_not_repeat_the_value() {
+        let schema = json!({ "type": "object", "properties": {
+            "secret": { "type": "string", "maxLength": 3 }, "size": { "enum": ["s", "m", "l", "xl", "xxl"] }, "at": { "type": "string", "format": "uuid" },
+        } });
+        let document = json!({ "components": { "schemas": { "Thing": schema } } });
+        let body = json!({ "secret": "hush hush", "size": "huge", "at": "nowhere" });
+        let problem = Contract::new(&document).unwrap().check("Thing", &body).unwrap_err();
+        let of = |at: &str| problem.errors.iter().find(|e| e.pointer == at).unwrap().detail.clone();
+        assert_eq!(of("/secret"), "must have at most 3 characters");
+        assert_eq!(of("/size"), r#"must be one of "s", "m", "l", "xl", "xxl""#);
+        assert!(!of("/at").contains("nowhere"), "{}", of("/at"));
     }
 
     #[test]

@@ -107,7 +107,7 @@ pub struct FieldError {
     #[schema(examples("too_long"))]
     pub code: String,
     /// What is wrong, for a person.
-    #[schema(examples("\"\" is shorter than 1 character"))]
+    #[schema(examples("must have at most 100 characters"))]
     pub detail: String,
 }
 

@@ -47,10 +47,10 @@ fn every_operation_says_who_may_call_it() {
         let last = operation["description"].as_str().unwrap().lines().last().unwrap();
         let open = operation["security"] == json!([]);
         assert_eq!(roles.is_empty(), open, "{place}");
-        let said = if open { "Roles: none;".to_owned() } else { format!("Roles: {}.", roles.join(", ")) };
+        let said = if open { "Roles: none;".to_owned() } else { format!("Roles: {}", roles.join(", ")) };
         assert!(last.starts_with(&said), "{place}: {last}");
         if let Some(scope) = operation["security"][0]["password"][0].as_str() {
-            assert!(last.ends_with(&format!(" Scope: {scope}.")), "{place}: {last}");
+            assert!(last.ends_with(&format!("; or an API key with the scope {scope}.")), "{place}: {last}");
         }
     }
     let of = |path: &str, method: &str| document["paths"][path][method]["x-roles"].clone();
