@@ -15,7 +15,7 @@ use utoipa_actix_web::service_config::ServiceConfig;
 use super::{disposition::content_disposition, visibility::find_message};
 use crate::{
     app::App,
-    http::{Caller, Path, Problem, Query},
+    http::{Caller, Code, Path, Problem, Query},
     id::MessageId,
     mail::parse,
     raw::RawError,
@@ -119,6 +119,11 @@ pub fn media_type(claimed: &str) -> &str {
 pub fn raw_problem(error: RawError) -> Problem {
     match error {
         RawError::Db(error) => error.into(),
+        // What is gone does not come back by itself.
+        RawError::Store(error) if !matches!(error, object_store::Error::NotFound { .. }) => {
+            tracing::error!(%error, "the object store failed");
+            Problem::new(Code::Unavailable, "the object store is not reachable").retry_after(5)
+        }
         other => Problem::internal(other),
     }
 }

@@ -9,8 +9,8 @@ use crate::{
     accounts::entity::account,
     broadcasts::thread::AnswerError,
     clock::Timestamp,
-    conversations::entity::MessageState,
-    http::{Code, Problem},
+    conversations::{entity::MessageState, source::raw_problem},
+    http::Problem,
     id::{ConversationId, MessageId},
     raw::RawError,
 };
@@ -145,11 +145,8 @@ pub enum AcceptError {
 impl From<AcceptError> for Problem {
     fn from(error: AcceptError) -> Self {
         match error {
-            AcceptError::Db(error) | AcceptError::Raw(RawError::Db(error)) => error.into(),
-            AcceptError::Raw(RawError::Store(error)) => {
-                tracing::error!(%error, "the object store failed");
-                Self::new(Code::Unavailable, "the object store is not reachable").retry_after(5)
-            }
+            AcceptError::Db(error) => error.into(),
+            AcceptError::Raw(error) => raw_problem(error),
             other => Self::internal(other),
         }
     }

@@ -5,12 +5,13 @@
 
 pub mod entity;
 
-use std::{fmt, io, path::Path as FilePath, sync::Arc};
+use std::{fmt, io, path::Path as FilePath, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use object_store::{
-    ObjectStore, ObjectStoreExt, PutPayload, aws::AmazonS3Builder, local::LocalFileSystem, path::Path,
+    ObjectStore, ObjectStoreExt, PutPayload, RetryConfig, aws::AmazonS3Builder, local::LocalFileSystem,
+    path::Path,
 };
 use sea_orm::{ConnectionTrait, DbErr, EntityTrait};
 use sha2::{Digest, Sha256};
@@ -22,6 +23,9 @@ use crate::{config, id::MessageId};
 
 /// The directory of the object store below the data directory.
 const DIRECTORY: &str = "objects";
+/// How often, and for how long, an S3 request is tried again: whoever waits for it is told soon, and tries again themselves.
+const RETRIES: usize = 3;
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why raw bytes could not be stored or read.
 #[derive(Debug, Error)]
@@ -91,7 +95,8 @@ impl RawStore {
             return Ok(Self { inline_max, objects: Arc::new(objects), prefix: Path::default() });
         }
         let url = Url::parse(&settings.object_store_url)?;
-        let mut s3 = AmazonS3Builder::from_env().with_url(url.as_str());
+        let retry = RetryConfig { max_retries: RETRIES, retry_timeout: PATIENCE, ..RetryConfig::default() };
+        let mut s3 = AmazonS3Builder::from_env().with_url(url.as_str()).with_retry(retry);
         if !settings.s3_endpoint.is_empty() {
             let plain = settings.s3_endpoint.starts_with("http://");
             s3 = s3.with_endpoint(&settings.s3_endpoint).with_allow_http(plain);

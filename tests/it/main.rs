@@ -41,6 +41,7 @@ mod marketing;
 mod migrations;
 mod mutual_answers;
 mod not_yours;
+mod object_store;
 mod openapi;
 mod outbound_crash;
 mod outgoing;
