@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use sea_orm::DbErr;
 use sha2::{Digest, Sha256};
+use tokio::sync::mpsc;
 
 use super::{
     folder,
@@ -123,53 +124,49 @@ fn limits(held: &Held) -> FetchLimits {
     FetchLimits { message_bytes, ..FetchLimits::default() }
 }
 
+/// Fetches, reads and stores side by side, each up to one batch ahead of the next.
 async fn take_batches(
     mailbox: &mut Mailbox,
     held: &Held,
     batches: Vec<Vec<Listed>>,
 ) -> Result<bool, MailboxError> {
     let (limits, place) = (limits(held), Place::of(mailbox, held));
-    let mut batches = batches.into_iter();
-    let (mut fetched, mut read, mut failure) = (None, None, None);
-    loop {
-        let goes_on = failure.is_none() && !held.app.shutdown.is_stopping();
-        let batch = if goes_on { batches.next() } else { None };
-        if batch.is_none() && fetched.is_none() && read.is_none() {
-            break;
+    let (to_read, mut fetched) = mpsc::channel(1);
+    let (to_store, mut read) = mpsc::channel(1);
+    // Each owns its ends, so that one who ends, for whatever reason, ends those before and after.
+    let fetching = async move {
+        for batch in batches {
+            if held.app.shutdown.is_stopping() {
+                return Ok(false);
+            }
+            let found = mailbox.session.fetch_raw(&batch, &limits).await;
+            if to_read.send(received(mailbox, held, &batch, found)?).await.is_err() {
+                return Ok(false);
+            }
         }
-        if place.renumbered
-            && let Some(batch) = read.take()
-        {
-            // Which messages we have under another UID is known when those before them have their new ones.
+        Ok(!held.app.shutdown.is_stopping())
+    };
+    let reading = async move {
+        while let Some(items) = fetched.recv().await {
+            let Some(batch) = place.read(items, true).await? else { continue };
+            if place.renumbered {
+                // Which messages we have under another UID is known when those before them have their new ones.
+                place.write(batch).await?;
+            } else if to_store.send(batch).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    };
+    let storing = async move {
+        while let Some(batch) = read.recv().await {
             place.write(batch).await?;
         }
-        let (stored, next, found) = tokio::join!(
-            maybe(read.take(), |items| place.write(items)),
-            maybe(fetched.take(), |items| place.read(items, true)),
-            maybe(batch, |batch| async {
-                let found = mailbox.session.fetch_raw(&batch, &limits).await;
-                (batch, found)
-            }),
-        );
-        stored.transpose()?;
-        read = next.transpose()?.flatten();
-        // What came before a failure is stored all the same.
-        match found.map(|(batch, found)| received(mailbox, held, &batch, found)).transpose() {
-            Ok(items) => fetched = items,
-            Err(error) => failure = Some(error),
-        }
-    }
-    match failure {
-        Some(error) => Err(error),
-        None => Ok(!held.app.shutdown.is_stopping()),
-    }
-}
-
-async fn maybe<T, F: Future>(value: Option<T>, run: impl FnOnce(T) -> F) -> Option<F::Output> {
-    match value {
-        Some(value) => Some(run(value).await),
-        None => None,
-    }
+        Ok::<_, MailboxError>(())
+    };
+    // What came before a failure is stored all the same.
+    let (fetched, read, stored) = tokio::join!(fetching, reading, storing);
+    stored.and(read).and(fetched)
 }
 
 /// Pairs what was listed with what came. When nothing came, its messages are fetched alone from now on.
@@ -267,6 +264,7 @@ fn cursor(mailbox: &Mailbox, held: &Held, last_uid: u32) -> Cursor {
 }
 
 /// Where messages of the open folder are put.
+#[derive(Clone, Copy)]
 struct Place<'a> {
     held: &'a Held,
     uid_validity: u32,
