@@ -163,7 +163,7 @@ pub struct AttachmentBytes {
 }
 
 /// The fields kept in [`Parsed::headers`], besides those that begin with `x-postroom-`.
-const KEPT: [&str; 20] = [
+const KEPT: [&str; 22] = [
     "auto-submitted",
     "precedence",
     "list-id",
@@ -176,6 +176,8 @@ const KEPT: [&str; 20] = [
     "x-failed-recipients",
     "feedback-id",
     "delivered-to",
+    "x-original-to",
+    "envelope-to",
     "x-autoreply",
     "x-autorespond",
     "x-autorespond-to",
