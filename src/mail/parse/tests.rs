@@ -337,6 +337,17 @@ fn people_dates_and_threads_are_read() {
 }
 
 #[test]
+fn a_long_chain_of_references_keeps_its_newest_ids() {
+    let id = |at: usize| format!("{}.{at}@mail.example.org", "x".repeat(60));
+    let chain: Vec<String> = (0..150).map(id).collect();
+    let folded = chain.iter().map(|id| format!("<{id}>")).collect::<Vec<_>>().join("\r\n\t");
+    let mail = read_bytes(format!("References: {folded}\r\n\r\nHi").as_bytes());
+    assert_eq!(mail.references, chain[50..]);
+    let bare = read_bytes(b"References: a@x,\r\n\tb@x;c@\x01x\r\n\r\nHi");
+    assert_eq!(bare.references, ["a@x", "b@x", "c@x"]);
+}
+
+#[test]
 fn the_fields_of_interest_are_kept_and_no_others() {
     let mail = parsed("mailing_list");
     assert_eq!(mail.headers["list-id"], ["Example news <news.lists.example.org>"]);
