@@ -381,10 +381,7 @@ fn content(tree: &Tree<'_>, leaves: &[usize], max: usize) -> (String, bool) {
 
 /// Appends on a line of its own as much as `max` bytes allow; tells whether something was left out.
 fn join(whole: &mut Option<String>, piece: &str, max: usize) -> bool {
-    let Some(text) = whole.as_mut() else {
-        *whole = Some(piece.to_owned());
-        return false;
-    };
+    let text = whole.get_or_insert_default();
     if piece.is_empty() {
         return false;
     }

@@ -473,6 +473,8 @@ fn what_is_too_long_is_cut_and_flagged() {
     assert_eq!(mail.truncated, Truncated { headers: true, recipients: true, text: true, html: false });
     let html = format!("Content-Type: text/html\r\n\r\n<p>{}</p>", "x".repeat(500));
     assert!(parse(html.as_bytes(), &Limits { html_bytes: 100, ..Limits::default() }).unwrap().truncated.html);
+    let mail = parse(html.as_bytes(), &Limits { text_bytes: 100, ..Limits::default() }).unwrap();
+    assert_eq!((mail.text.map(|text| text.len()), mail.truncated.text), (Some(100), true));
 }
 
 fn has_nul(value: &serde_json::Value) -> bool {
