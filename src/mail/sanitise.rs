@@ -48,6 +48,9 @@ const TEXT_WIDTH: usize = 1000;
 
 /// Schemes a link may have.
 const LINK_SCHEMES: [&str; 4] = ["http", "https", "mailto", "tel"];
+/// CSS properties whose negative values would put a mail's content over what is around it.
+const SHIFTING: [&str; 3] = ["margin", "text-indent", "letter-spacing"];
+
 /// Elements dropped with everything in them.
 const DROPPED: [&str; 15] = [
     "script", "style", "title", "template", "svg", "math", "iframe", "object", "embed", "applet", "noembed",
@@ -247,12 +250,12 @@ impl Filter {
     }
 
     fn style<'a>(&self, value: &'a str) -> Option<Cow<'a, str>> {
-        // An escape could spell a function so that the tests below miss it, and honest mail has none.
-        if value.contains('\\') {
+        // An escape or a comment could hide something from the tests below, and honest mail has none.
+        if value.contains('\\') || value.contains("/*") {
             return None;
         }
         let lower = value.to_ascii_lowercase();
-        if !LOADING.iter().any(|function| lower.contains(function)) {
+        if !LOADING.iter().chain(&SHIFTING).any(|word| lower.contains(word)) {
             return Some(value.into());
         }
         let kept: Vec<&str> =
@@ -260,12 +263,18 @@ impl Filter {
         Some(kept.join(";").into())
     }
 
-    /// Whether a declaration loads nothing, or only an allowed remote image by a plain `url()`.
+    /// Whether a declaration shifts nothing out of its box, and loads nothing or only an allowed remote image by a plain
+    /// `url()`.
     fn keep_declaration(&self, declaration: &str) -> bool {
         let lower = declaration.to_ascii_lowercase();
         let loads: Vec<_> = LOADING.iter().filter(|function| lower.contains(*function)).collect();
         match loads.as_slice() {
             [] => true,
+        let shifts = SHIFTING.iter().any(|property| lower.contains(property));
+        // A function could make a negative length.
+        if shifts && lower.split_once(':').is_some_and(|(_, value)| value.contains(['-', '('])) {
+            return false;
+        }
             [function] if **function == "url(" => {
                 let mut urls =
                     lower.split("url(").skip(1).map(|rest| rest.trim_start_matches(['"', '\'', ' ']));
