@@ -99,5 +99,6 @@ pub async fn get_reply_template(
     find_conversation(db, &caller, item.conversation_id).await?;
     let original = Original::load(db, item, query.0.message_id).await?;
     texts::check_way(&original, query.0.kind)?;
-    Ok(HttpResponse::Ok().json(ReplyTemplate::of(&original, query.0.kind)))
+    let template = web::block(move || ReplyTemplate::of(&original, query.0.kind)).await;
+    Ok(HttpResponse::Ok().json(template.map_err(Problem::internal)?))
 }

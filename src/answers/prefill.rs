@@ -44,6 +44,7 @@ pub struct ReplyTemplate {
 }
 
 impl ReplyTemplate {
+    /// Makes HTML safe, which takes a while: not to be called on an async thread.
     pub(super) fn of(original: &Original, kind: Way) -> Self {
         let (to, cc) = original.recipients(kind);
         let (quote_text, quote_html) = original.quote(kind);

@@ -1,10 +1,20 @@
 //! Sends an answer: written outside the transaction, filed and put on its way in it.
 
+use std::sync::Arc;
+
 use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, PaginatorTrait, QueryFilter};
 use serde::Serialize;
+use tokio::task::spawn_blocking;
 use utoipa::ToSchema;
 
-use super::{bodies::Wanted, desk::at_desk_of, files, original::Original, texts, write};
+use super::{
+    bodies::Wanted,
+    desk::at_desk_of,
+    files,
+    original::Original,
+    texts,
+    write::{self, Recipients},
+};
 use crate::{
     accounts::entity::Channel,
     app::App,
@@ -12,7 +22,7 @@ use crate::{
     conversations::{
         drafts,
         entity::{MessageKind, MessageState, message, upload},
-        outbound::{self, Filed},
+        outbound::{self, Filed, Letter},
         recipient::Recipient,
     },
     db::among,
@@ -55,10 +65,16 @@ pub struct SentAnswer {
     pub created_at: Timestamp,
 }
 
+/// An answer that was found fit to be written.
+enum Begun {
+    Text(Box<Letter>, Segments),
+    Mail(Recipients),
+}
+
 /// Answers on a work item, once per idempotency key.
 ///
 /// # Errors
-/// Those of [`at_desk_of`], [`Original::load`], [`files::check`] and [`write::letter`]; `conversation_changed`.
+/// Those of [`at_desk_of`], [`Original::load`], [`files::check`] and [`write::recipients`]; `conversation_changed`.
 pub(super) async fn answer(
     app: &App,
     caller: &Caller,
@@ -72,18 +88,28 @@ pub(super) async fn answer(
         Start::Run(work) => work,
     };
     let (item, agent) = at_desk_of(&work.tx, id, caller).await?;
-    let original = Original::load(&*work.tx, item, wanted.message_id).await?;
+    let original = Arc::new(Original::load(&*work.tx, item, wanted.message_id).await?);
     refuse_stale(&*work.tx, &original.item, &wanted).await?;
-    let (id, is_text) = (MessageId::new(now), texts::is_text(&original));
-    let (letter, segments) = match is_text {
+    let (id, wanted) = (MessageId::new(now), Arc::new(wanted));
+    let begun = match texts::is_text(&original) {
         true => {
-            texts::letter(id, &original, &wanted, agent).map(|(letter, segments)| (letter, Some(segments)))?
+            let (letter, segments) = texts::letter(id, &original, &wanted, agent)?;
+            Begun::Text(Box::new(letter), segments)
         }
-        false => (write::letter(id, &original, &wanted, agent)?, None),
+        false => Begun::Mail(write::recipients(&original, &wanted)?),
     };
     files::check(&*work.tx, caller, &original, &wanted, app.config.limits.max_attachments_bytes).await?;
-    // Composing and the object store take their time, and no transaction waits for them.
+    // Making HTML safe, composing and the object store take their time, and no transaction waits for them.
     let paused = work.pause().await?;
+    let (letter, segments) = match begun {
+        Begun::Text(letter, segments) => (*letter, Some(segments)),
+        Begun::Mail(recipients) => {
+            let (original, wanted) = (Arc::clone(&original), Arc::clone(&wanted));
+            let written =
+                spawn_blocking(move || write::letter(id, &original, &wanted, agent, recipients)).await;
+            (written.map_err(Problem::internal)?, None)
+        }
+    };
     let letter = write::attach(letter, files::load(app, caller, &original, &wanted).await?);
     let filed = outbound::prepare(app, now, &original.account, letter, "/attachment_ids").await?;
     outbound::finish(app, paused, filed.object(), async |tx| {

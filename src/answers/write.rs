@@ -16,16 +16,19 @@ use crate::{
     },
 };
 
-/// Writes the letter, still without files.
+/// Who gets an answer.
+#[derive(Debug)]
+pub(super) struct Recipients {
+    to: Vec<Mailbox>,
+    cc: Vec<Mailbox>,
+    bcc: Vec<Mailbox>,
+}
+
+/// Makes sure that an answer can be written, and to whom.
 ///
 /// # Errors
 /// `validation_failed` with all that is wrong, `no_recipients`.
-pub(super) fn letter(
-    id: MessageId,
-    original: &Original,
-    wanted: &Wanted,
-    author: UserId,
-) -> Result<Letter, Problem> {
+pub(super) fn recipients(original: &Original, wanted: &Wanted) -> Result<Recipients, Problem> {
     check(wanted, &original.own)?;
     let (to, cc) = original.recipients(wanted.way);
     let chosen = |given: &Option<Vec<Recipient>>, usual: Vec<Mailbox>| match given {
@@ -37,6 +40,19 @@ pub(super) fn letter(
     if to.is_empty() && cc.is_empty() && bcc.is_empty() {
         return Err(Problem::new(Code::NoRecipients, "the message names nobody to answer to: give `to`"));
     }
+    Ok(Recipients { to, cc, bcc })
+}
+
+/// Writes the letter, still without files. Makes HTML safe, which takes a while: not to be called on an async thread or in
+/// a transaction.
+pub(super) fn letter(
+    id: MessageId,
+    original: &Original,
+    wanted: &Wanted,
+    author: UserId,
+    recipients: Recipients,
+) -> Letter {
+    let Recipients { to, cc, bcc } = recipients;
     let body = Body::write(original, wanted);
     let mail = Outgoing {
         to,
@@ -50,7 +66,7 @@ pub(super) fn letter(
         references: original.references(),
         ..Outgoing::default()
     };
-    Ok(Letter {
+    Letter {
         id,
         kind: if wanted.way == Way::Forward { MessageKind::Forward } else { MessageKind::Reply },
         conversation_id: original.conversation.id,
@@ -61,7 +77,7 @@ pub(super) fn letter(
         signature: body.signature,
         due: None,
         mail,
-    })
+    }
 }
 
 /// Rules that the schema cannot say.

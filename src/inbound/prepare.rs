@@ -11,7 +11,7 @@ use tokio::task::spawn_blocking;
 use super::{
     batch::{AcceptError, Content, Incoming, Source},
     texts::{self, Sms},
-    thread::Links,
+    thread::{ARRIVED_AT, Links},
 };
 use crate::{
     accounts::entity::account,
@@ -172,8 +172,7 @@ fn heard(shared: &Shared, message: &message::Model, raw: &[u8]) -> Option<Heard>
 /// Where a message came to, as far as it tells.
 fn addressees(message: &message::Model) -> Vec<String> {
     let to: Vec<Mailbox> = serde_json::from_value(message.to_addresses.clone()).unwrap_or_default();
-    let fields = ["delivered-to", "x-original-to", "envelope-to"].into_iter();
-    let fields = fields.filter_map(|name| message.headers.get(name)?.as_array());
+    let fields = ARRIVED_AT.iter().filter_map(|name| message.headers.get(*name)?.as_array());
     let fields = fields.flatten().filter_map(|value| value.as_str().map(str::to_owned));
     to.into_iter().map(|mailbox| mailbox.address).chain(fields).collect()
 }

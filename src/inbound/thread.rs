@@ -43,6 +43,9 @@ const ANSWERED_MAX: usize = 5;
 /// How many embedded messages of a report are read.
 const EMBEDDED_MAX: usize = 2;
 
+/// The fields in which servers note where a message came to, whatever To says.
+pub(super) const ARRIVED_AT: [&str; 3] = ["delivered-to", "x-original-to", "envelope-to"];
+
 /// What a message says it answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Links {
@@ -62,7 +65,7 @@ impl Links {
         let answered = parsed.in_reply_to.iter().take(ANSWERED_MAX);
         let references = parsed.references.iter().rev().take(REFERENCES_MAX);
         let ids: Vec<&String> = answered.chain(&reported.ids).chain(references).collect();
-        let delivered = parsed.headers.get("delivered-to").into_iter().flatten();
+        let delivered = ARRIVED_AT.iter().filter_map(|name| parsed.headers.get(*name)).flatten();
         let addresses = parsed.to.iter().chain(&parsed.cc).chain(&parsed.reply_to);
         let carriers = ids
             .iter()

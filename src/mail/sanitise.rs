@@ -17,6 +17,8 @@ use regex::Regex;
 
 use super::parse::percent_decoded;
 
+mod bounded;
+
 /// What becomes of images (and of other style resources) that live on a remote server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Images {
@@ -38,13 +40,16 @@ pub struct Sanitised {
 /// Longest HTML that [`text_from_html`] reads; the rest of a longer body is not rendered.
 const TEXT_SOURCE_MAX: usize = 1024 * 1024;
 /// Deepest nesting that is rendered with layout; deeper bodies are only stripped of their tags.
-const TEXT_DEPTH_MAX: usize = 200;
-/// Deepest nesting that is cleaned as HTML; the parser's work grows with its square, so a deeper body is shown as text.
+const TEXT_DEPTH_MAX: usize = 400;
+/// Deepest nesting that is cleaned as HTML; a deeper body is shown as text.
 const HTML_DEPTH_MAX: usize = 1000;
 /// Most character references and hard spaces that are cleaned as HTML: each costs the cleaner the whole stretch of text it is in.
 const REFERENCES_MAX: usize = 10_000;
 /// Width that keeps a paragraph on one line.
 const TEXT_WIDTH: usize = 1000;
+
+/// CSS properties whose negative values would put a mail's content over what is around it.
+const SHIFTING: [&str; 3] = ["margin", "text-indent", "letter-spacing"];
 
 /// Schemes a link may have.
 const LINK_SCHEMES: [&str; 4] = ["http", "https", "mailto", "tel"];
@@ -137,7 +142,8 @@ static LINK_TAG: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"(?i)</?
 
 /// Cleans `raw`; `cid` gives the address under which the part with a Content-ID can be loaded, without angle brackets.
 pub fn html(raw: &str, images: Images, cid: impl Fn(&str) -> Option<String>) -> Sanitised {
-    if depth(raw) > HTML_DEPTH_MAX || raw.matches(['&', '\u{a0}']).count() > REFERENCES_MAX {
+    let is_flooded = raw.matches(['&', '\u{a0}']).count() > REFERENCES_MAX;
+    if is_flooded || !bounded::is_fragment(raw, HTML_DEPTH_MAX) {
         let html = format!("<pre>{}</pre>", ammonia::clean_text(&text_from_html(raw)));
         return Sanitised { html, blocked_images: 0 };
     }
@@ -150,7 +156,7 @@ pub fn html(raw: &str, images: Images, cid: impl Fn(&str) -> Option<String>) -> 
 /// The cleaner wants a `'static` filter, so the caller's answers for the Content-IDs in use are fetched before.
 fn resolve_parts(raw: &str, cid: impl Fn(&str) -> Option<String>) -> HashMap<String, String> {
     let Some(pattern) = CID.as_ref() else { return HashMap::new() };
-    let ids = pattern.captures_iter(raw).filter_map(|found| found.get(1));
+    let ids = pattern.captures_iter(raw).filter_map(|found| found.get(1)).take(REFERENCES_MAX);
     ids.filter_map(|id| {
         let id = content_id(id.as_str());
         cid(&id).map(|url| (id.into_owned(), url))
@@ -247,12 +253,12 @@ impl Filter {
     }
 
     fn style<'a>(&self, value: &'a str) -> Option<Cow<'a, str>> {
-        // An escape could spell a function so that the tests below miss it, and honest mail has none.
-        if value.contains('\\') {
+        // An escape or a comment could hide something from the tests below, and honest mail has none.
+        if value.contains('\\') || value.contains("/*") {
             return None;
         }
         let lower = value.to_ascii_lowercase();
-        if !LOADING.iter().any(|function| lower.contains(function)) {
+        if !LOADING.iter().chain(&SHIFTING).any(|word| lower.contains(word)) {
             return Some(value.into());
         }
         let kept: Vec<&str> =
@@ -260,9 +266,15 @@ impl Filter {
         Some(kept.join(";").into())
     }
 
-    /// Whether a declaration loads nothing, or only an allowed remote image by a plain `url()`.
+    /// Whether a declaration shifts nothing out of its box, and loads nothing or only an allowed remote image by a plain
+    /// `url()`.
     fn keep_declaration(&self, declaration: &str) -> bool {
         let lower = declaration.to_ascii_lowercase();
+        let shifts = SHIFTING.iter().any(|property| lower.contains(property));
+        // A function could make a negative length.
+        if shifts && lower.split_once(':').is_some_and(|(_, value)| value.contains(['-', '('])) {
+            return false;
+        }
         let loads: Vec<_> = LOADING.iter().filter(|function| lower.contains(*function)).collect();
         match loads.as_slice() {
             [] => true,
@@ -289,45 +301,22 @@ fn scheme(url: &str) -> Option<String> {
 pub fn text_from_html(raw: &str) -> String {
     let end = (0..=TEXT_SOURCE_MAX.min(raw.len())).rfind(|&i| raw.is_char_boundary(i)).unwrap_or(0);
     let raw = &raw[..end];
-    let rendered =
-        (depth(raw) <= TEXT_DEPTH_MAX).then(|| catch_unwind(|| render(raw)).ok().flatten()).flatten();
+    let rendered = catch_unwind(|| render(raw)).ok().flatten();
     let text = rendered.unwrap_or_else(|| mail_parser::decoders::html::html_to_text(raw));
     text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n").trim().replace('\0', "")
 }
 
+/// None for what would take too much work.
 fn render(raw: &str) -> Option<String> {
     // The renderer would put brackets around the words of a link.
-    let raw = LINK_TAG.as_ref()?.replace_all(raw, "");
-    html2text::config::plain_no_decorate()
+    let page = bounded::page(&LINK_TAG.as_ref()?.replace_all(raw, ""), TEXT_DEPTH_MAX)?;
+    let renderer = html2text::config::plain_no_decorate()
         .raw_mode(true)
         .no_table_borders()
         .allow_width_overflow()
-        .link_footnotes(false)
-        .string_from_read(raw.as_bytes(), TEXT_WIDTH)
-        .ok()
-}
-
-/// An upper bound of how deep elements are nested, because the renderer's work grows with it.
-fn depth(raw: &str) -> usize {
-    // Elements that have no end tag, or whose end tag is so often left out that counting them would mislead.
-    const VOID: [&str; 18] = [
-        "br", "hr", "img", "meta", "link", "input", "col", "wbr", "p", "li", "base", "area", "td", "tr",
-        "th", "dd", "dt", "option",
-    ];
-    let (mut now, mut most) = (0_usize, 0);
-    for tag in raw.split('<').skip(1) {
-        if tag.starts_with('/') {
-            now = now.saturating_sub(1);
-        } else if tag.starts_with(|c: char| c.is_ascii_alphabetic()) {
-            let name: String = tag.chars().take_while(char::is_ascii_alphanumeric).take(12).collect();
-            let name = name.to_ascii_lowercase();
-            let closes_itself =
-                VOID.contains(&name.as_str()) || tag.split('>').next().is_some_and(|t| t.ends_with('/'));
-            now += usize::from(!closes_itself);
-            most = most.max(now);
-        }
-    }
-    most
+        .link_footnotes(false);
+    let tree = renderer.dom_to_render_tree(&page).ok()?;
+    renderer.render_to_string(tree, TEXT_WIDTH).ok()
 }
 
 #[cfg(test)]

@@ -179,6 +179,34 @@ fn ordinary_formatting_survives() {
 }
 
 #[test]
+fn nothing_is_shifted_out_of_its_box() {
+    for style in [
+        "margin:-900px",
+        "margin: 0 0 0 -900px",
+        "MARGIN-TOP:-9em",
+        "margin-left:calc(0px - 900px)",
+        "margin-left:calc(900px * (0 - 1))",
+        "margin-left:max(-900px,-1px)",
+        "margin-left:var(--x)",
+        "margin-right:env(x,-900px)",
+        "text-indent:-900px",
+        "text-indent:+-900px",
+        "letter-spacing:-900px",
+        "margin:/*;*/-900px",
+        "/*;*/margin:-900px",
+        "margin:4px;margin:-900px !important",
+    ] {
+        let clean = blocked(&format!("<div style=\"color:red;{style}\">x</div>")).html;
+        assert!(
+            !clean.contains("900") && !clean.contains("-9em") && !clean.contains('('),
+            "{style} became {clean}"
+        );
+    }
+    let raw = "<div style=\"margin:0 auto;margin-left:4px;text-indent:1em;letter-spacing:0.1em\">x</div>";
+    assert_eq!(blocked(raw).html, raw);
+}
+
+#[test]
 fn text_has_the_words_the_quotes_and_nothing_else() {
     let raw = "<html><head><title>T</title><style>p{}</style></head><body><p>Hello <b>Anna</b>,</p><p>see <a href='https://x.example'>this</a>.</p><blockquote>old</blockquote><script>x()</script></body></html>";
     let text = text_from_html(raw);

@@ -195,6 +195,14 @@ on_both! {
         push(&admin, account.id, bare_bounce(&sender, "nobody@example.org")).await.ok();
         assert_eq!((state(&plain).await, state(&tagged).await), (json!("sent"), json!("bounced")));
         assert_eq!(barred(&admin).await[0]["address"], "nobody@example.org");
+        for (field, address) in [("X-Original-To", "second@example.org"), ("Envelope-To", "third@example.org")] {
+            let id = write(&admin, address).await;
+            send(&app).await;
+            let sender = sink.received().pop().unwrap().from.clone();
+            let bounce = bare_bounce("support@example.com", address);
+            push(&admin, account.id, format!("{field}: {sender}\r\n{bounce}")).await.ok();
+            assert_eq!(state(&id).await, "bounced", "{field}");
+        }
     }
 }
 

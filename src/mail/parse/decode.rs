@@ -50,23 +50,45 @@ impl Encoding {
     pub(super) fn decoded_len(self, body: &[u8]) -> usize {
         match self {
             Self::Identity => body.len(),
-            Self::Base64 => base64_symbols(body).count() * 3 / 4,
+            Self::Base64 => count_symbols(body) * 3 / 4,
             Self::QuotedPrintable => decode_quoted_printable(body).len(),
         }
     }
 }
 
-/// The symbols up to the padding: what follows it is not ours (mailing lists append their footer there).
-fn base64_symbols(body: &[u8]) -> impl Iterator<Item = u8> {
-    body.iter()
-        .copied()
-        .take_while(|b| *b != b'=')
-        .filter(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/'))
+/// Whether a byte is one of base64's symbols.
+const IS_SYMBOL: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    loop {
+        table[byte as usize] = byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+        if byte == u8::MAX {
+            break table;
+        }
+        byte += 1;
+    }
+};
+
+/// What stands before the padding: what follows it is not ours (mailing lists append their footer there).
+fn before_padding(body: &[u8]) -> &[u8] {
+    body.split(|byte| *byte == b'=').next().unwrap_or_default()
+}
+
+fn count_symbols(body: &[u8]) -> usize {
+    before_padding(body).iter().map(|byte| usize::from(IS_SYMBOL[usize::from(*byte)])).sum()
 }
 
 fn decode_base64(body: &[u8]) -> Vec<u8> {
     let mut symbols: Vec<u8> = Vec::with_capacity(body.len());
-    symbols.extend(base64_symbols(body));
+    // Line by line: mostly only their ends are no symbols.
+    for line in before_padding(body).split(|byte| *byte == b'\n') {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line.iter().all(|byte| IS_SYMBOL[usize::from(*byte)]) {
+            symbols.extend_from_slice(line);
+        } else {
+            symbols.extend(line.iter().filter(|byte| IS_SYMBOL[usize::from(**byte)]));
+        }
+    }
     // A single symbol over holds no whole byte.
     if symbols.len() % 4 == 1 {
         symbols.pop();
@@ -187,6 +209,10 @@ mod tests {
         assert_eq!(&*Encoding::Base64.decode(b"SGVs\r\nbG8=\r\n-- \r\nfooter"), b"Hello");
         assert_eq!(&*Encoding::Base64.decode(b"SGVs*bG8"), b"Hello");
         assert_eq!(&*Encoding::Base64.decode(b"SGVsb"), b"Hel");
+        let every: Vec<u8> = (0..=u8::MAX).filter(|byte| *byte != b'=').collect();
+        assert_eq!(every.iter().filter(|byte| IS_SYMBOL[usize::from(**byte)]).count(), 64);
+        assert_eq!(Encoding::Base64.decode(&every).len(), 48);
+        assert_eq!(Encoding::Base64.decoded_len(&every), 48);
         assert_eq!(&*Encoding::QuotedPrintable.decode(b"a=3Db=\r\nc = d=E4=Z=  \nx="), b"a=bc = d\xe4=Zx");
         for encoding in [Encoding::Base64, Encoding::QuotedPrintable, Encoding::Identity] {
             for body in [&b"SGVsbG8=\r\n"[..], b"SGVsb", b"a=3Db", b""] {

@@ -185,14 +185,18 @@ pub(super) fn date(value: &[u8]) -> Option<i64> {
 
 /// The message ids in a value, in order, without angle brackets; ids that lost their brackets are found by their `@`.
 pub(super) fn ids(value: &[u8], max: usize) -> Vec<String> {
-    let value = raw_text(value);
-    let bare = |id: &str| id.chars().filter(|c| !c.is_whitespace()).take(998).collect::<String>();
+    // Header sections are bounded, and what stands last in a long value is the newest.
+    let value = String::from_utf8_lossy(value);
+    let bare =
+        |id: &str| id.chars().filter(|c| !c.is_whitespace() && !c.is_control()).take(998).collect::<String>();
     let bracketed = value.split('<').skip(1).filter_map(|rest| rest.split_once('>')).map(|(id, _)| bare(id));
     let found: Vec<String> = bracketed.filter(|id| !id.is_empty()).take(max).collect();
     if !found.is_empty() {
         return found;
     }
-    let words = value.split([' ', ',', ';']).map(|word| word.trim_matches(['<', '>', '"']));
+    let words = value
+        .split(|c: char| c.is_whitespace() || matches!(c, ',' | ';'))
+        .map(|word| word.trim_matches(['<', '>', '"']));
     words.filter(|word| word.contains('@')).map(bare).take(max).collect()
 }
 

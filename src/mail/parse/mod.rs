@@ -163,7 +163,7 @@ pub struct AttachmentBytes {
 }
 
 /// The fields kept in [`Parsed::headers`], besides those that begin with `x-postroom-`.
-const KEPT: [&str; 20] = [
+const KEPT: [&str; 22] = [
     "auto-submitted",
     "precedence",
     "list-id",
@@ -176,6 +176,8 @@ const KEPT: [&str; 20] = [
     "x-failed-recipients",
     "feedback-id",
     "delivered-to",
+    "x-original-to",
+    "envelope-to",
     "x-autoreply",
     "x-autorespond",
     "x-autorespond-to",
@@ -379,10 +381,7 @@ fn content(tree: &Tree<'_>, leaves: &[usize], max: usize) -> (String, bool) {
 
 /// Appends on a line of its own as much as `max` bytes allow; tells whether something was left out.
 fn join(whole: &mut Option<String>, piece: &str, max: usize) -> bool {
-    let Some(text) = whole.as_mut() else {
-        *whole = Some(piece.to_owned());
-        return false;
-    };
+    let text = whole.get_or_insert_default();
     if piece.is_empty() {
         return false;
     }

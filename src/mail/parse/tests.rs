@@ -337,6 +337,17 @@ fn people_dates_and_threads_are_read() {
 }
 
 #[test]
+fn a_long_chain_of_references_keeps_its_newest_ids() {
+    let id = |at: usize| format!("{}.{at}@mail.example.org", "x".repeat(60));
+    let chain: Vec<String> = (0..150).map(id).collect();
+    let folded = chain.iter().map(|id| format!("<{id}>")).collect::<Vec<_>>().join("\r\n\t");
+    let mail = read_bytes(format!("References: {folded}\r\n\r\nHi").as_bytes());
+    assert_eq!(mail.references, chain[50..]);
+    let bare = read_bytes(b"References: a@x,\r\n\tb@x;c@\x01x\r\n\r\nHi");
+    assert_eq!(bare.references, ["a@x", "b@x", "c@x"]);
+}
+
+#[test]
 fn the_fields_of_interest_are_kept_and_no_others() {
     let mail = parsed("mailing_list");
     assert_eq!(mail.headers["list-id"], ["Example news <news.lists.example.org>"]);
@@ -462,6 +473,8 @@ fn what_is_too_long_is_cut_and_flagged() {
     assert_eq!(mail.truncated, Truncated { headers: true, recipients: true, text: true, html: false });
     let html = format!("Content-Type: text/html\r\n\r\n<p>{}</p>", "x".repeat(500));
     assert!(parse(html.as_bytes(), &Limits { html_bytes: 100, ..Limits::default() }).unwrap().truncated.html);
+    let mail = parse(html.as_bytes(), &Limits { text_bytes: 100, ..Limits::default() }).unwrap();
+    assert_eq!((mail.text.map(|text| text.len()), mail.truncated.text), (Some(100), true));
 }
 
 fn has_nul(value: &serde_json::Value) -> bool {
