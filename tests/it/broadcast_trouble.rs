@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use postroom::{
     clock::Timestamp,
+    customers::entity::{CustomerStatus, customer},
     events::entity::{Column, Entity},
     id::{BroadcastId, ListId},
     lease::Leased,
 };
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
+use sea_orm::{ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
 use serde_json::{Value, json};
 
 use crate::{
@@ -76,6 +77,59 @@ on_both! {
         let reason = shown["state_reason"].as_str().unwrap();
         assert!(reason.starts_with("its mails cannot be written: "), "{reason}");
         assert_eq!(sink.received().len(), 3);
+    }
+
+    async fn a_broadcast_whose_files_cannot_be_read_for_now_goes_on_by_itself(app) {
+        let (admin, sink) = (app.admin().await, SmtpSink::start(Behaviour::default()).await);
+        let files = with_files(&admin).await;
+        let (_, id) = running(&app, &admin, 3, json!({ "template_id": files })).await;
+        let (objects, away) = (app.dir.path().join("objects"), app.dir.path().join("away"));
+        std::fs::rename(&objects, &away).unwrap();
+        // No directory: that is not the answer of a store in which the object is missing.
+        std::fs::write(&objects, "").unwrap();
+        use_sink(&admin, &sink).await;
+        sent(&app).await;
+        let shown = show(&admin, &id).await;
+        assert_eq!((&shown["state"], &shown["counts"]["queued"]), (&json!("running"), &json!(3)), "{shown}");
+        std::fs::remove_file(&objects).unwrap();
+        std::fs::rename(&away, &objects).unwrap();
+        sent(&app).await;
+        assert!(sink.received().is_empty(), "it is not looked for again at once");
+        let shown = finish(&app, &admin, &id).await;
+        assert_eq!((&shown["state"], &shown["counts"]["sent"]), (&json!("completed"), &json!(3)), "{shown}");
+    }
+
+    async fn who_is_called_off_while_their_mail_waits_gets_nothing(app) {
+        let late = Rule::at(Stage::Dot, Act::Late).on_message(1);
+        let (admin, sink) = (app.admin().await, SmtpSink::start(Behaviour::with(late)).await);
+        use_sink(&admin, &sink).await;
+        let list = list(&app.app, "Autumn", None).await;
+        let people: Vec<customer::Model> = (0..6).map(|number| person(&app.app, list, number)).collect();
+        store(&app.app, people.clone()).await;
+        let id = draft(&app, &admin, list, json!({})).await;
+        act(&admin, &id, "start").await;
+        tend_all(&app).await;
+        tokio::join!(sent(&app), async {
+            sink.wait_until_late().await;
+            let changed = |at: usize| customer::ActiveModel { id: Set(people[at].id), ..Default::default() };
+            let tx = app.app.db.begin().await.unwrap();
+            customer::ActiveModel { status: Set(CustomerStatus::Terminated), ..changed(2) }.update(&*tx).await.unwrap();
+            customer::ActiveModel { status: Set(CustomerStatus::Callback), ..changed(3) }.update(&*tx).await.unwrap();
+            customer::ActiveModel { email_key: Set(Some("0".repeat(32))), ..changed(4) }.update(&*tx).await.unwrap();
+            customer::Entity::delete_by_id(people[5].id).exec(&*tx).await.unwrap();
+            tx.commit().await.unwrap();
+            sink.release();
+        });
+        let shown = finish(&app, &admin, &id).await;
+        assert_eq!((&shown["counts"]["sent"], &shown["counts"]["skipped"]), (&json!(3), &json!(3)), "{shown}");
+        let mut got: Vec<String> = sink.received().into_iter().flat_map(|mail| mail.to).collect();
+        got.sort_unstable();
+        assert_eq!(got, ["c0@example.org", "c1@example.org", "c3@example.org"]);
+        let ledger = ledger(&admin, &id).await;
+        let why = |address: &str| ledger.iter().find(|row| row["address"] == address).unwrap()["reason"].clone();
+        assert_eq!(why("c2@example.org"), "the customer has another status now");
+        assert_eq!(why("c4@example.org"), "the customer has another address now");
+        assert_eq!(why("c5@example.org"), "the customer is gone");
     }
 
     async fn what_is_written_already_waits_when_the_send_window_closes(app) {
