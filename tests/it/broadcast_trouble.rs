@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use postroom::{
+    broadcasts::watch::tend,
     clock::Timestamp,
     customers::entity::{CustomerStatus, customer},
+    db::Gate,
     events::entity::{Column, Entity},
     id::{BroadcastId, ListId},
     lease::Leased,
@@ -97,6 +99,43 @@ on_both! {
         assert!(sink.received().is_empty(), "it is not looked for again at once");
         let shown = finish(&app, &admin, &id).await;
         assert_eq!((&shown["state"], &shown["counts"]["sent"]), (&json!("completed"), &json!(3)), "{shown}");
+    }
+
+    async fn a_list_that_moves_takes_its_broadcasts_to_the_suppressions_of_its_new_campaign(app) {
+        let late = Rule::at(Stage::Dot, Act::Late).on_message(1);
+        let (admin, sink) = (app.admin().await, SmtpSink::start(Behaviour::with(late)).await);
+        use_sink(&admin, &sink).await;
+        let mut campaigns = Vec::new();
+        for (name, barred) in [("Spring", "c9"), ("Summer", "c1"), ("Autumn", "c3")] {
+            let made = admin.post("/v1/campaigns", json!({ "name": name })).await.ok()["id"].clone();
+            let bar = json!({ "address": format!("{barred}@example.org"), "campaign_id": made });
+            admin.post("/v1/suppressions", bar).await.ok();
+            campaigns.push(made);
+        }
+        let list = list(&app.app, "Autumn", Some(campaigns[0].as_str().unwrap().parse().unwrap())).await;
+        store(&app.app, (0..4).map(|number| person(&app.app, list, number)).collect()).await;
+        let id = draft(&app, &admin, list, json!({})).await;
+        assert_eq!(act(&admin, &id, "preflight").await["recipients"], 4);
+        let path = format!("/v1/lists/{list}");
+        admin.patch(&path, json!({ "campaign_id": campaigns[1] })).await.ok();
+        let preflight = act(&admin, &id, "preflight").await;
+        assert_eq!((&preflight["recipients"], &preflight["excluded"]), (&json!(3), &json!({ "suppressed": 1 })));
+        act(&admin, &id, "start").await;
+        tend_all(&app).await;
+        assert_eq!(show(&admin, &id).await["counts"]["queued"], 3);
+        tokio::join!(sent(&app), async {
+            sink.wait_until_late().await;
+            admin.patch(&path, json!({ "campaign_id": campaigns[2] })).await.ok();
+            sink.release();
+        });
+        let shown = finish(&app, &admin, &id).await;
+        assert_eq!((&shown["counts"]["sent"], &shown["counts"]["suppressed"]), (&json!(2), &json!(1)), "{shown}");
+        let of = admin.get(&format!("/v1/broadcasts?campaign_id={}", campaigns[2].as_str().unwrap())).await.ok();
+        assert_eq!(of["items"][0]["id"], json!(id));
+        // What is over tells what it was sent for.
+        admin.patch(&path, json!({ "campaign_id": campaigns[0] })).await.ok();
+        let of = admin.get(&format!("/v1/broadcasts?campaign_id={}", campaigns[2].as_str().unwrap())).await.ok();
+        assert_eq!(of["items"].as_array().unwrap().len(), 1);
     }
 
     async fn who_is_called_off_while_their_mail_waits_gets_nothing(app) {
@@ -208,6 +247,29 @@ on_both! {
         let told = serde_json::to_string(&ledger).unwrap();
         assert!(!told.contains("example.org") && !told.contains("queued as"), "{told}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_guard_that_trips_as_somebody_pauses_waits_for_them_before_it_takes_the_broadcast_postgres() {
+    let app = TestApp::start(Backend::Postgres).await;
+    let admin = app.admin().await;
+    let (_, id) = running(&app, &admin, 30, json!({ "guard": { "max_fail_percent": 10 } })).await;
+    let tx = app.app.db.begin().await.unwrap();
+    let failed = "UPDATE broadcast_recipients SET state = 'failed', due_at = NULL \
+                  WHERE id IN (SELECT id FROM broadcast_recipients LIMIT 25)";
+    tx.execute_unprepared(failed).await.unwrap();
+    tx.commit().await.unwrap();
+    app.app.clock.advance(Duration::from_secs(2));
+    let tx = app.app.db.begin().await.unwrap();
+    Gate::Sends.shut(&tx).await.unwrap();
+    let pausing = async {
+        app.wait_until_blocked().await;
+        tx.execute_unprepared("UPDATE broadcasts SET updated_at = updated_at").await.unwrap();
+        tx.commit().await.unwrap();
+    };
+    let (watched, ()) = tokio::join!(tend(app.app.clone()), pausing);
+    watched.unwrap();
+    assert_eq!(show(&admin, &id).await["state"], "paused");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
