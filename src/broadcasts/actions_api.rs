@@ -5,7 +5,7 @@ use sea_orm::{ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter,
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::{
-    api::Broadcast,
+    api::{Broadcast, show},
     change::{self, Change},
     counts,
     entity::{BroadcastRecipientState, BroadcastState, broadcast, recipient},
@@ -18,7 +18,7 @@ use crate::{
     app::App,
     clock::Timestamp,
     db::Gate,
-    http::{Answer, Caller, Code, Path, Problem},
+    http::{Caller, Code, Path, Problem},
     id::BroadcastId,
     outgoing::{self, settings::RetryPolicy},
 };
@@ -228,10 +228,4 @@ async fn changed(
     change: Change,
 ) -> Result<broadcast::Model, Problem> {
     Ok(change::apply(tx, now, row, change).await?.ok_or(DbErr::RecordNotUpdated)?)
-}
-
-async fn show(app: &App, caller: &Caller, row: broadcast::Model) -> Result<HttpResponse, Problem> {
-    let counts = counts::count(app.db.read(), row.id).await?;
-    let version = row.version;
-    Ok(Answer::ok(&Broadcast::new(row, Some(counts), caller))?.versioned(version).into_response())
 }

@@ -9,6 +9,7 @@ use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::{
     actions_api::{self, fits},
+    change::told,
     counts::{self, BroadcastCounts},
     entity::{
         BroadcastState,
@@ -367,7 +368,7 @@ pub async fn create_broadcast(
         Start::Replay(answer) => return Ok(answer),
         Start::Run(work) => work,
     };
-    let found = settings::check(&*work.tx, &body.0).await?;
+    let found = settings::check(&work.tx, &body.0).await?;
     let row = ActiveModel {
         id: Set(BroadcastId::new(now)),
         state: Set(BroadcastState::Draft),
@@ -394,11 +395,6 @@ pub async fn create_broadcast(
     work.commit(Answer::created(format!("/v1/broadcasts/{}", shown.id), &shown)?.versioned(1)).await
 }
 
-/// What the event log tells of a broadcast that was written.
-fn told(kind: &'static str, row: &Model) -> NewEvent {
-    NewEvent::new(kind, row.id.uuid(), &json!({ "name": row.name, "state": row.state })).for_supervisors()
-}
-
 /// Read one broadcast, with its counts.
 #[utoipa::path(tag = "broadcasts", params(("id" = BroadcastId, Path)),
     responses((status = 200, description = "The broadcast.", body = Broadcast, headers(("ETag" = String)))))]
@@ -408,10 +404,14 @@ pub async fn get_broadcast(
     caller: Caller,
     id: Path<BroadcastId>,
 ) -> Result<HttpResponse, Problem> {
-    let row = find(app.db.read(), *id).await?;
+    show(&app, &caller, find(app.db.read(), *id).await?).await
+}
+
+/// The answer that shows a broadcast, counted now.
+pub(super) async fn show(app: &App, caller: &Caller, row: Model) -> Result<HttpResponse, Problem> {
     let counts = counts::count(app.db.read(), row.id).await?;
     let version = row.version;
-    Ok(Answer::ok(&Broadcast::new(row, Some(counts), &caller))?.versioned(version).into_response())
+    Ok(Answer::ok(&Broadcast::new(row, Some(counts), caller))?.versioned(version).into_response())
 }
 
 /// Change a draft, or the guard of a broadcast that is begun and not over.
@@ -433,7 +433,7 @@ pub async fn update_broadcast(
     let known = BroadcastCreate::from(row.clone());
     let wanted = patch.apply(&known)?;
     let change = if row.state == BroadcastState::Draft {
-        let found = settings::check(&*tx, &wanted).await?;
+        let found = settings::check(&tx, &wanted).await?;
         wanted.into_row(&found)
     } else {
         guard_alone(known, wanted)?
@@ -447,9 +447,7 @@ pub async fn update_broadcast(
     let row = guarded.exec_with_returning(&*tx).await?.pop().ok_or(DbErr::RecordNotUpdated)?;
     events::append(&tx, now, vec![told("broadcast.updated", &row)]).await?;
     tx.commit().await?;
-    let version = row.version;
-    let shown = Broadcast::new(row, Some(BroadcastCounts::default()), &caller);
-    Ok(Answer::ok(&shown)?.versioned(version).into_response())
+    show(&app, &caller, row).await
 }
 
 /// The change of a broadcast that is begun: of its guard, and of nothing else.

@@ -17,7 +17,7 @@ use crate::{
     clock::Timestamp,
     db::Gate,
     events::{self, NewEvent},
-    id::BroadcastId,
+    id::{BroadcastId, CampaignId, ListId},
     lease::{Claimed, Leased},
 };
 
@@ -113,6 +113,35 @@ pub async fn halt(app: &App, id: BroadcastId, reason: String) -> Result<(), DbEr
         tx.commit().await?;
     }
     Ok(())
+}
+
+/// Takes the broadcasts to a list along to the list's new campaign, whose suppressions hold for them from then on; what is
+/// over for good stays with the campaign that it was sent for. The caller has shut [`Gate::Sends`] before it touched the list.
+///
+/// # Errors
+/// Whatever the database says.
+pub async fn follow_list(
+    tx: &DatabaseTransaction,
+    now: Timestamp,
+    list: ListId,
+    campaign: Option<CampaignId>,
+) -> Result<(), DbErr> {
+    let over = [BroadcastState::Completed, BroadcastState::Cancelled, BroadcastState::Failed];
+    let moved = Entity::update_many()
+        .col_expr(Column::CampaignId, Expr::value(campaign))
+        // Mails that name the campaign are written anew.
+        .col_expr(Column::Version, Expr::col(Column::Version).add(1))
+        .col_expr(Column::UpdatedAt, Expr::value(now))
+        .filter(Column::ListId.eq(list))
+        .filter(Column::State.is_not_in(over))
+        .exec_with_returning(tx)
+        .await?;
+    events::append(tx, now, moved.iter().map(|row| told("broadcast.updated", row)).collect()).await
+}
+
+/// What the event log tells of a broadcast that was written.
+pub(super) fn told(kind: &'static str, row: &Model) -> NewEvent {
+    NewEvent::new(kind, row.id.uuid(), &json!({ "name": row.name, "state": row.state })).for_supervisors()
 }
 
 /// What the event log calls the entry into a state.

@@ -49,6 +49,10 @@ pub async fn claim(app: &App, tx: &DatabaseTransaction, now: Timestamp, room: u3
             turns.wait(at);
             continue;
         }
+        if row.next_slot_at > now {
+            turns.wait(row.next_slot_at);
+            continue;
+        }
         let share = left.div_ceil(u32::try_from(running.len() - at).unwrap_or(1));
         let free = pace::free(row, now, share).min(most_at_once(row));
         if free == 0 {
@@ -65,6 +69,22 @@ pub async fn claim(app: &App, tx: &DatabaseTransaction, now: Timestamp, room: u3
         turns.lots.push(Lot { broadcast: Arc::new(row.clone()), rows, until: window::known_until(row, now) });
     }
     Ok(turns)
+}
+
+/// Lets nobody of a broadcast have their turn before then.
+///
+/// # Errors
+/// Whatever the database says.
+pub async fn put_off(app: &App, id: BroadcastId, until: Timestamp) -> Result<(), DbErr> {
+    use broadcast::Column;
+    let tx = app.db.begin().await?;
+    broadcast::Entity::update_many()
+        .col_expr(Column::NextSlotAt, Expr::value(until))
+        .filter(Column::Id.eq(id))
+        .filter(Column::NextSlotAt.lt(until))
+        .exec(&*tx)
+        .await?;
+    tx.commit_untold().await
 }
 
 /// How many mails with files may be written ahead of the connections, so that memory does not grow with the files.

@@ -17,8 +17,10 @@ use super::entity::{
     BroadcastRecipientState, BroadcastState, RecipientPhase, broadcast,
     recipient::{Column, Entity, Model},
 };
+use super::turn::absence;
 use crate::{
     clock::Timestamp,
+    customers::entity::customer,
     db::{Done, Gate, Script, Step, among},
     id::{BroadcastId, CustomerId, MessageId},
     lease::Leased,
@@ -39,6 +41,17 @@ const LOST: &str = "the process that was sending it ended when it was perhaps ha
 
 /// A row that this process holds: its id and how often it was claimed, which is the fence.
 pub type Held = (MessageId, i64);
+
+/// A claimed row that is not sent at all.
+#[derive(Clone, Debug)]
+pub struct Dropped {
+    /// The row.
+    pub held: Held,
+    /// Its last state.
+    pub state: BroadcastRecipientState,
+    /// Why, in plain words.
+    pub reason: String,
+}
 
 /// A row that is to be begun.
 #[derive(Clone, Copy, Debug)]
@@ -99,8 +112,8 @@ pub async fn claim(
 }
 
 /// Notes of claimed rows that they may be sent from now on; [`begun`] tells which. Not begun are rows that another process
-/// has taken over, of a broadcast that does not run any more, or of somebody who may not be written to; and none while the
-/// outgoing server is paused, wants to be left alone, or has other settings than the row was to go out with; none whose time has run out.
+/// has taken over, of a broadcast that does not run any more, of somebody who may not be written to, or whose customer is not
+/// to get it any more, as [`absence`] has it; and none while the outgoing server is paused, wants to be left alone, or has other settings than the row was to go out with; none whose time has run out.
 pub fn begin(script: &mut Script, now: Timestamp, rows: &[Begin]) -> Option<Step> {
     if rows.is_empty() {
         return None;
@@ -116,8 +129,8 @@ pub fn begin(script: &mut Script, now: Timestamp, rows: &[Begin]) -> Option<Step
     let sql = format!(
         "WITH wanted (wanted_id, fence, server_version, server_made, until) AS ({}) \
          UPDATE broadcast_recipients SET phase = 'begun', due_at = NULL, lease_until = $2, updated_at = $1 \
-         FROM wanted, (SELECT id AS running_id, campaign_id AS for_campaign, marketing FROM broadcasts \
-           WHERE state = 'running') AS running \
+         FROM wanted, (SELECT id AS running_id, campaign_id AS for_campaign, marketing, channel AS over_channel, \
+             CAST(statuses AS TEXT) AS to_statuses FROM broadcasts WHERE state = 'running') AS running \
          WHERE id = wanted_id AND attempts = fence AND phase = 'claimed' AND broadcast_id = running_id AND until > $1 \
          AND EXISTS (SELECT 1 FROM outgoing_server WHERE outgoing_server.version = server_version \
            AND outgoing_server.created_at = server_made AND outgoing_server.state <> 'paused' \
@@ -127,6 +140,10 @@ pub fn begin(script: &mut Script, now: Timestamp, rows: &[Begin]) -> Option<Step
            AND (suppressions.campaign_id IS NULL OR suppressions.campaign_id = for_campaign) \
            AND (suppressions.expires_at IS NULL OR suppressions.expires_at > $1) \
            AND (marketing OR suppressions.reason <> 'unsubscribed')) \
+         AND (SELECT customers.erased_at IS NULL AND to_statuses LIKE '%\"' || customers.status || '\"%' \
+             AND broadcast_recipients.address_key = \
+               CASE WHEN over_channel = 'sms' THEN customers.sms_key ELSE customers.email_key END \
+           FROM customers WHERE customers.id = broadcast_recipients.customer_id) \
          RETURNING id",
         list.sql(values.len())
     );
@@ -187,7 +204,8 @@ impl<const N: usize> Rows<N> {
     fn new(rows: impl ExactSizeIterator<Item = [Value; N]>) -> Self {
         let (count, mut values) = (rows.len(), Vec::with_capacity(rows.len().next_power_of_two() * N));
         values.extend(rows.flatten());
-        for _ in count..count.next_power_of_two() {
+        let full = if count == 0 { 0 } else { count.next_power_of_two() };
+        for _ in count..full {
             let mut nothing: [Value; N] = std::array::from_fn(|at| values[at].clone());
             // No row was ever claimed so often.
             nothing[1] = (-1_i64).into();
@@ -213,7 +231,8 @@ impl<const N: usize> Rows<N> {
     }
 }
 
-/// Sees to claimed rows that could not be begun: those of barred recipients are suppressed, the others wait again.
+/// Sees to claimed rows that could not be begun: those of barred recipients are suppressed, those of customers who are not to
+/// get it any more skipped, and the others wait again.
 ///
 /// # Errors
 /// Whatever the database says.
@@ -237,46 +256,46 @@ pub async fn turn_away(
         .filter(among(broadcast::Column::Id, held.iter().map(|row| row.broadcast_id)))
         .all(tx)
         .await?;
+    let customers = customer::Entity::find()
+        .filter(among(customer::Column::Id, held.iter().map(|row| row.customer_id)))
+        .all(tx)
+        .await?;
+    let (mut dropped, mut back) = (Vec::new(), Vec::new());
     for row in held {
-        let Some(of) = broadcasts.iter().find(|one| one.id == row.broadcast_id) else { continue };
-        let reason = barred.reason(&row.address, of.marketing, of.campaign_id);
-        match reason.filter(|_| of.state == BroadcastState::Running) {
-            Some(reason) => {
-                let state = BroadcastRecipientState::Suppressed;
-                drop_claimed(tx, now, &[(row.id, row.attempts)], state, reason.words()).await?;
+        let of = broadcasts.iter().find(|of| of.id == row.broadcast_id);
+        let ended = of.filter(|of| of.state == BroadcastState::Running).and_then(|of| {
+            if let Some(reason) = barred.reason(&row.address, of.marketing, of.campaign_id) {
+                return Some((BroadcastRecipientState::Suppressed, reason.words()));
             }
-            None => give_back(tx, &[(row.id, row.attempts)]).await?,
+            let customer = customers.iter().find(|customer| customer.id == row.customer_id);
+            absence(of, row, customer).map(|reason| (BroadcastRecipientState::Skipped, reason))
+        });
+        let held = (row.id, row.attempts);
+        match ended {
+            Some((state, reason)) => dropped.push(Dropped { held, state, reason: reason.to_owned() }),
+            None => back.push(held),
         }
     }
-    Ok(())
+    drop_claimed(tx, now, &dropped).await?;
+    give_back(tx, &back).await
 }
 
 /// Ends claimed rows that are not sent at all.
 ///
 /// # Errors
 /// Whatever the database says.
-pub async fn drop_claimed(
-    tx: &DatabaseTransaction,
-    now: Timestamp,
-    rows: &[Held],
-    state: BroadcastRecipientState,
-    reason: &str,
-) -> Result<(), DbErr> {
-    for (id, attempts) in rows {
-        Entity::update_many()
-            .col_expr(Column::Phase, Expr::value(RecipientPhase::Idle))
-            .col_expr(Column::LeaseUntil, Expr::value(Timestamp::ZERO))
-            .col_expr(Column::DueAt, Expr::value(None::<Timestamp>))
-            .col_expr(Column::State, Expr::value(state))
-            .col_expr(Column::Reason, Expr::value(Some(reason.to_owned())))
-            .col_expr(Column::UpdatedAt, Expr::value(now))
-            .filter(Column::Id.eq(*id))
-            .filter(Column::Attempts.eq(*attempts))
-            .filter(Column::Phase.eq(RecipientPhase::Claimed))
-            .exec(tx)
-            .await?;
-    }
-    Ok(())
+pub async fn drop_claimed(tx: &DatabaseTransaction, now: Timestamp, rows: &[Dropped]) -> Result<(), DbErr> {
+    let list = Rows::<4>::new(rows.iter().map(|row| {
+        [row.held.0.uuid().into(), row.held.1.into(), row.state.into(), row.reason.as_str().into()]
+    }));
+    let sql = format!(
+        "WITH gone (gone_id, fence, new_state, new_reason) AS ({}) \
+         UPDATE broadcast_recipients SET phase = 'idle', lease_until = 0, due_at = NULL, state = new_state, \
+         reason = new_reason, updated_at = $1 \
+         FROM gone WHERE id = gone_id AND attempts = fence AND phase = 'claimed'",
+        list.sql(1)
+    );
+    write_rows(tx, sql, vec![now.into()], list).await
 }
 
 /// Lets claimed rows go, as they were.
@@ -284,16 +303,26 @@ pub async fn drop_claimed(
 /// # Errors
 /// Whatever the database says.
 pub async fn give_back(tx: &DatabaseTransaction, rows: &[Held]) -> Result<(), DbErr> {
-    for (id, attempts) in rows {
-        Entity::update_many()
-            .col_expr(Column::Phase, Expr::value(RecipientPhase::Idle))
-            .col_expr(Column::LeaseUntil, Expr::value(Timestamp::ZERO))
-            .filter(Column::Id.eq(*id))
-            .filter(Column::Attempts.eq(*attempts))
-            .filter(Column::Phase.eq(RecipientPhase::Claimed))
-            .exec(tx)
-            .await?;
+    let list = Rows::<2>::new(rows.iter().map(|(id, fence)| [id.uuid().into(), (*fence).into()]));
+    let sql = format!(
+        "WITH back (back_id, fence) AS ({}) UPDATE broadcast_recipients SET phase = 'idle', lease_until = 0 \
+         FROM back WHERE id = back_id AND attempts = fence AND phase = 'claimed'",
+        list.sql(0)
+    );
+    write_rows(tx, sql, Vec::new(), list).await
+}
+
+async fn write_rows<const N: usize>(
+    tx: &DatabaseTransaction,
+    sql: String,
+    mut values: Vec<Value>,
+    rows: Rows<N>,
+) -> Result<(), DbErr> {
+    if rows.0.is_empty() {
+        return Ok(());
     }
+    values.extend(rows.0);
+    tx.execute_raw(Statement::from_sql_and_values(tx.get_database_backend(), sql, values)).await?;
     Ok(())
 }
 
@@ -356,5 +385,6 @@ mod tests {
         let list = Rows::<2>::new([1_i64, 2, 3].into_iter().map(|n| [n.into(), (10 * n).into()]));
         assert_eq!(list.sql(1), "VALUES ($2, $3), ($4, $5), ($6, $7), ($8, $9)");
         assert_eq!(list.0[6..], [1_i64.into(), (-1_i64).into()]);
+        assert!(Rows::<2>::new(std::iter::empty()).0.is_empty());
     }
 }

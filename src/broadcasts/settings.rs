@@ -1,7 +1,8 @@
 //! What a broadcast is to be: checked when it is written, and again when it is begun.
 
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, sea_query::Expr,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QuerySelect,
+    sea_query::Expr,
 };
 
 use super::{api::BroadcastCreate, entity::broadcast, gather::compile};
@@ -44,12 +45,13 @@ pub(super) async fn find(db: &impl ConnectionTrait, id: BroadcastId) -> Result<b
 ///
 /// # Errors
 /// `validation_failed` and `unknown_reference`.
-pub(super) async fn check(db: &impl ConnectionTrait, wanted: &BroadcastCreate) -> Result<Found, Problem> {
+pub(super) async fn check(db: &DatabaseTransaction, wanted: &BroadcastCreate) -> Result<Found, Problem> {
     check_alone(wanted)?;
     let campaign_id = match (wanted.target.campaign_id, wanted.target.list_id) {
         (Some(id), _) => Some(id),
         (None, Some(id)) => {
-            let list = customer_list::Entity::find_by_id(id).one(db).await?;
+            // Not while it moves to another campaign: the move does not see what is not written yet.
+            let list = customer_list::Entity::find_by_id(id).lock_shared().one(db).await?;
             list.ok_or_else(|| Problem::unknown_reference("/target/list_id", "list"))?.campaign_id
         }
         (None, None) => None,

@@ -110,6 +110,10 @@ async fn watch(app: &App, held: Claimed, row: &broadcast::Model) -> anyhow::Resu
             .map(|reason| Change { reason: Some(reason), ..Change::to(BroadcastState::Paused) })
     };
     let tx = app.db.begin().await?;
+    // Before the row is touched: who pauses or calls it off shuts the gate and then wants the row.
+    if change.as_ref().is_some_and(|change| change.to == BroadcastState::Paused) {
+        Gate::Sends.shut(&tx).await?;
+    }
     tell(&tx, now, row, &counts).await?;
     let Some(change) = change else {
         tx.commit().await?;
@@ -118,9 +122,6 @@ async fn watch(app: &App, held: Claimed, row: &broadcast::Model) -> anyhow::Resu
         change::look_again(app, held, now.plus_ms(pause)).await?;
         return Ok(1);
     };
-    if change.to == BroadcastState::Paused {
-        Gate::Sends.shut(&tx).await?;
-    }
     let current = find(&*tx, row.id).await?;
     if current.attempts == held.attempts && change::apply(&tx, now, &current, change).await?.is_some() {
         tx.commit().await?;

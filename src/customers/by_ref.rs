@@ -106,7 +106,8 @@ pub async fn get_customer_by_ref(
 
 /// Create or replace a customer by `ref`.
 ///
-/// The body stands for all that is known of them: what it leaves out is emptied. Where they stand, their call-back and their
+/// The body stands for all that is known of them: what it leaves out is emptied, and so are members that its `data` leaves
+/// out. Where they stand, their call-back and their
 /// attempts are kept. The same call again changes nothing but the ETag.
 #[utoipa::path(tag = "customers", params(("ref" = String, Path, description = "What other systems know them by.", min_length = 1, max_length = 128,
     pattern = r"^[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f])?$", example = "C-4711")),
@@ -133,7 +134,7 @@ pub async fn put_customer_by_ref(
         None => {
             if_match.check_absent()?;
             // Another caller may make the same customer at this moment: then this one changes it.
-            rows::upsert(&tx, now, vec![columns], &WRITTEN).await?;
+            rows::upsert(&tx, now, vec![columns], &WRITTEN, &[]).await?;
             let row = by_ref(&tx, &known_as).await?;
             row.ok_or_else(|| DbErr::RecordNotFound("the customer that was just written".into()))?
         }

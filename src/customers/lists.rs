@@ -16,8 +16,10 @@ use super::entity::{
 };
 use crate::{
     app::App,
+    broadcasts::change::follow_list,
     campaigns::entity::campaign,
     clock::Timestamp,
+    db::Gate,
     events::{self, NewEvent},
     http::{
         Answer, Body, Code, Idempotency, IfMatch, PageQuery, Patch, Path, Problem, Query, idempotency::Start,
@@ -267,6 +269,9 @@ pub async fn get_list_stats(app: web::Data<App>, id: Path<ListId>) -> Result<Htt
 }
 
 /// Change a list.
+///
+/// Broadcasts to a list that moves to another campaign go with it, also while they run: from this answer on they go to nobody
+/// whom that campaign may not write to.
 #[utoipa::path(tag = "lists", params(("id" = ListId, Path)),
     request_body(content = ref("#/components/schemas/ListPatch"), content_type = "application/merge-patch+json"),
     responses((status = 200, description = "The changed list.", body = List, headers(("ETag" = String)))))]
@@ -287,8 +292,10 @@ pub async fn update_list(
         state: row.state,
     };
     let wanted = patch.apply(&before)?;
-    if wanted.campaign_id != row.campaign_id {
+    let moves = wanted.campaign_id != row.campaign_id;
+    if moves {
         check_campaign(&*tx, wanted.campaign_id).await?;
+        Gate::Sends.shut(&tx).await?;
     }
     let change = ActiveModel {
         name: Set(wanted.name),
@@ -303,6 +310,9 @@ pub async fn update_list(
         Entity::update_many().set(change).filter(Column::Id.eq(*id)).filter(Column::Version.eq(row.version));
     let row = guarded.exec_with_returning(&*tx).await?.pop().ok_or(DbErr::RecordNotUpdated)?;
     events::append(&tx, now, vec![told("list.updated", &row)]).await?;
+    if moves {
+        follow_list(&tx, now, row.id, row.campaign_id).await?;
+    }
     tx.commit().await?;
     let version = row.version;
     Ok(Answer::ok(&List::from(row))?.versioned(version).into_response())

@@ -2,11 +2,11 @@
 
 use sea_orm::{
     ActiveValue::Set,
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, ExprTrait, QueryFilter,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, EntityTrait, ExprTrait, QueryFilter,
     QueryTrait,
     sea_query::{Expr, OnConflict, Query},
 };
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::entity::{
     CustomerStatus,
@@ -69,7 +69,8 @@ pub async fn change(
 }
 
 /// Makes customers or changes those whom a `ref` names already, in one statement. `changed` are the columns that it
-/// writes to those; where they stand is left as it is. All rows have a `ref` of their own.
+/// writes to those; where they stand is left as it is. Of `data` it may write some `members` alone: they become what the row
+/// has for them, or are gone when it has nothing. All rows have a `ref` of their own.
 ///
 /// # Errors
 /// Whatever the database says; nothing is written then.
@@ -78,6 +79,7 @@ pub async fn upsert(
     now: Timestamp,
     rows: Vec<ActiveModel>,
     changed: &[Column],
+    members: &[String],
 ) -> Result<Upserted, DbErr> {
     let count = rows.len();
     if count == 0 {
@@ -86,6 +88,9 @@ pub async fn upsert(
     let mut again = OnConflict::column(Column::Ref);
     again.update_columns(changed.iter().copied().chain([Column::ListId, Column::UpdatedAt]));
     again.value(Column::Version, Expr::col((Entity, Column::Version)).add(1));
+    if !members.is_empty() {
+        again.value(Column::Data, merged(tx.get_database_backend(), members));
+    }
     let rows = rows.into_iter().map(|columns| fresh(columns, now));
     let mut insert = Entity::insert_many(rows).on_conflict(again).into_query();
     insert.returning(Query::returning().column(Column::Version));
@@ -96,6 +101,19 @@ pub async fn upsert(
         created += usize::from(row.try_get_by_index::<i64>(0)? == 1);
     }
     Ok(Upserted { created, updated: count - created })
+}
+
+/// The `data` of a customer who is there already, without these members, and with those that the new row has.
+fn merged(backend: DbBackend, members: &[String]) -> Expr {
+    let nothing: Map<String, Value> = members.iter().map(|name| (name.clone(), Value::Null)).collect();
+    let sql = match backend {
+        DbBackend::Postgres => {
+            "(customers.data - ARRAY(SELECT jsonb_object_keys(CAST($1 AS JSONB)))) || excluded.data"
+        }
+        // RFC 7396: what is null is taken away.
+        _ => "json_patch(json_patch(customers.data, ?), excluded.data)",
+    };
+    Expr::cust_with_values(sql, [Value::Object(nothing).to_string()])
 }
 
 /// What an upsert did.

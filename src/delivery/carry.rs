@@ -85,16 +85,13 @@ impl Carrier<'_> {
         }
     }
 
-    /// What follows when the source cannot be read: an object that is gone or changed does not come back, a store that
-    /// does not answer does.
+    /// What follows when the source cannot be read.
     async fn unreadable(&self, error: RawError) -> anyhow::Result<Verdict> {
         let reason = cut(&format!("its source cannot be read: {error}"));
         match error {
-            RawError::Corrupt(_)
-            | RawError::CorruptFile(_)
-            | RawError::Store(object_store::Error::NotFound { .. }) => Ok(self.case().impossible(reason)),
-            RawError::Store(_) => Ok(self.case().put_off(reason, self.now().await?)),
             RawError::Db(error) => Err(error.into()),
+            error if error.passes() => Ok(self.case().put_off(reason, self.now().await?)),
+            _ => Ok(self.case().impossible(reason)),
         }
     }
 

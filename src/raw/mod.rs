@@ -44,6 +44,19 @@ pub enum RawError {
     Corrupt(MessageId),
 }
 
+impl RawError {
+    /// Whether the same may be read at another time: a store or database that does not answer comes back, what is gone or was
+    /// changed does not.
+    pub const fn passes(&self) -> bool {
+        match self {
+            Self::Store(object_store::Error::NotFound { .. }) | Self::CorruptFile(_) | Self::Corrupt(_) => {
+                false
+            }
+            Self::Store(_) | Self::Db(_) => true,
+        }
+    }
+}
+
 /// Keeps the raw bytes of messages. Cheap to clone.
 #[derive(Clone)]
 pub struct RawStore {

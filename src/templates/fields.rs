@@ -162,11 +162,6 @@ impl Fields {
         compiled.collect::<Result<_, _>>().map(Self)
     }
 
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// What the sources read, with the place of each field.
     pub(super) fn paths(&self) -> impl Iterator<Item = (usize, Vec<String>)> {
         let paths = |source: &Expression<'_, '_>| source.undeclared_variables(true).into_iter().collect();
@@ -247,18 +242,6 @@ fn read(source: &Expression<'static, 'static>, context: &Value) -> Result<Option
         Err(error) if error.kind() == ErrorKind::UndefinedError => Ok(None),
         Err(error) => Err(error.to_string()),
     }
-}
-
-/// The value of each field of `template` for one send; see [`Fields::resolve`].
-///
-/// # Errors
-/// The first fault.
-pub fn resolve(
-    template: &Model,
-    variables: &Map<String, Json>,
-    context: &impl Serialize,
-) -> Result<Map<String, Json>, FieldFault> {
-    Fields::compile(of(template))?.resolve(variables, context)
 }
 
 #[cfg(test)]

@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use postroom::{
+    broadcasts::watch::tend,
     clock::Timestamp,
+    customers::entity::{CustomerStatus, customer},
+    db::Gate,
     events::entity::{Column, Entity},
     id::{BroadcastId, ListId},
     lease::Leased,
 };
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
+use sea_orm::{ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
 use serde_json::{Value, json};
 
 use crate::{
@@ -76,6 +79,96 @@ on_both! {
         let reason = shown["state_reason"].as_str().unwrap();
         assert!(reason.starts_with("its mails cannot be written: "), "{reason}");
         assert_eq!(sink.received().len(), 3);
+    }
+
+    async fn a_broadcast_whose_files_cannot_be_read_for_now_goes_on_by_itself(app) {
+        let (admin, sink) = (app.admin().await, SmtpSink::start(Behaviour::default()).await);
+        let files = with_files(&admin).await;
+        let (_, id) = running(&app, &admin, 3, json!({ "template_id": files })).await;
+        let (objects, away) = (app.dir.path().join("objects"), app.dir.path().join("away"));
+        std::fs::rename(&objects, &away).unwrap();
+        // No directory: that is not the answer of a store in which the object is missing.
+        std::fs::write(&objects, "").unwrap();
+        use_sink(&admin, &sink).await;
+        sent(&app).await;
+        let shown = show(&admin, &id).await;
+        assert_eq!((&shown["state"], &shown["counts"]["queued"]), (&json!("running"), &json!(3)), "{shown}");
+        std::fs::remove_file(&objects).unwrap();
+        std::fs::rename(&away, &objects).unwrap();
+        sent(&app).await;
+        assert!(sink.received().is_empty(), "it is not looked for again at once");
+        let shown = finish(&app, &admin, &id).await;
+        assert_eq!((&shown["state"], &shown["counts"]["sent"]), (&json!("completed"), &json!(3)), "{shown}");
+    }
+
+    async fn a_list_that_moves_takes_its_broadcasts_to_the_suppressions_of_its_new_campaign(app) {
+        let late = Rule::at(Stage::Dot, Act::Late).on_message(1);
+        let (admin, sink) = (app.admin().await, SmtpSink::start(Behaviour::with(late)).await);
+        use_sink(&admin, &sink).await;
+        let mut campaigns = Vec::new();
+        for (name, barred) in [("Spring", "c9"), ("Summer", "c1"), ("Autumn", "c3")] {
+            let made = admin.post("/v1/campaigns", json!({ "name": name })).await.ok()["id"].clone();
+            let bar = json!({ "address": format!("{barred}@example.org"), "campaign_id": made });
+            admin.post("/v1/suppressions", bar).await.ok();
+            campaigns.push(made);
+        }
+        let list = list(&app.app, "Autumn", Some(campaigns[0].as_str().unwrap().parse().unwrap())).await;
+        store(&app.app, (0..4).map(|number| person(&app.app, list, number)).collect()).await;
+        let id = draft(&app, &admin, list, json!({})).await;
+        assert_eq!(act(&admin, &id, "preflight").await["recipients"], 4);
+        let path = format!("/v1/lists/{list}");
+        admin.patch(&path, json!({ "campaign_id": campaigns[1] })).await.ok();
+        let preflight = act(&admin, &id, "preflight").await;
+        assert_eq!((&preflight["recipients"], &preflight["excluded"]), (&json!(3), &json!({ "suppressed": 1 })));
+        act(&admin, &id, "start").await;
+        tend_all(&app).await;
+        assert_eq!(show(&admin, &id).await["counts"]["queued"], 3);
+        tokio::join!(sent(&app), async {
+            sink.wait_until_late().await;
+            admin.patch(&path, json!({ "campaign_id": campaigns[2] })).await.ok();
+            sink.release();
+        });
+        let shown = finish(&app, &admin, &id).await;
+        assert_eq!((&shown["counts"]["sent"], &shown["counts"]["suppressed"]), (&json!(2), &json!(1)), "{shown}");
+        let of = admin.get(&format!("/v1/broadcasts?campaign_id={}", campaigns[2].as_str().unwrap())).await.ok();
+        assert_eq!(of["items"][0]["id"], json!(id));
+        // What is over tells what it was sent for.
+        admin.patch(&path, json!({ "campaign_id": campaigns[0] })).await.ok();
+        let of = admin.get(&format!("/v1/broadcasts?campaign_id={}", campaigns[2].as_str().unwrap())).await.ok();
+        assert_eq!(of["items"].as_array().unwrap().len(), 1);
+    }
+
+    async fn who_is_called_off_while_their_mail_waits_gets_nothing(app) {
+        let late = Rule::at(Stage::Dot, Act::Late).on_message(1);
+        let (admin, sink) = (app.admin().await, SmtpSink::start(Behaviour::with(late)).await);
+        use_sink(&admin, &sink).await;
+        let list = list(&app.app, "Autumn", None).await;
+        let people: Vec<customer::Model> = (0..6).map(|number| person(&app.app, list, number)).collect();
+        store(&app.app, people.clone()).await;
+        let id = draft(&app, &admin, list, json!({})).await;
+        act(&admin, &id, "start").await;
+        tend_all(&app).await;
+        tokio::join!(sent(&app), async {
+            sink.wait_until_late().await;
+            let changed = |at: usize| customer::ActiveModel { id: Set(people[at].id), ..Default::default() };
+            let tx = app.app.db.begin().await.unwrap();
+            customer::ActiveModel { status: Set(CustomerStatus::Terminated), ..changed(2) }.update(&*tx).await.unwrap();
+            customer::ActiveModel { status: Set(CustomerStatus::Callback), ..changed(3) }.update(&*tx).await.unwrap();
+            customer::ActiveModel { email_key: Set(Some("0".repeat(32))), ..changed(4) }.update(&*tx).await.unwrap();
+            customer::Entity::delete_by_id(people[5].id).exec(&*tx).await.unwrap();
+            tx.commit().await.unwrap();
+            sink.release();
+        });
+        let shown = finish(&app, &admin, &id).await;
+        assert_eq!((&shown["counts"]["sent"], &shown["counts"]["skipped"]), (&json!(3), &json!(3)), "{shown}");
+        let mut got: Vec<String> = sink.received().into_iter().flat_map(|mail| mail.to).collect();
+        got.sort_unstable();
+        assert_eq!(got, ["c0@example.org", "c1@example.org", "c3@example.org"]);
+        let ledger = ledger(&admin, &id).await;
+        let why = |address: &str| ledger.iter().find(|row| row["address"] == address).unwrap()["reason"].clone();
+        assert_eq!(why("c2@example.org"), "the customer has another status now");
+        assert_eq!(why("c4@example.org"), "the customer has another address now");
+        assert_eq!(why("c5@example.org"), "the customer is gone");
     }
 
     async fn what_is_written_already_waits_when_the_send_window_closes(app) {
@@ -154,6 +247,29 @@ on_both! {
         let told = serde_json::to_string(&ledger).unwrap();
         assert!(!told.contains("example.org") && !told.contains("queued as"), "{told}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_guard_that_trips_as_somebody_pauses_waits_for_them_before_it_takes_the_broadcast_postgres() {
+    let app = TestApp::start(Backend::Postgres).await;
+    let admin = app.admin().await;
+    let (_, id) = running(&app, &admin, 30, json!({ "guard": { "max_fail_percent": 10 } })).await;
+    let tx = app.app.db.begin().await.unwrap();
+    let failed = "UPDATE broadcast_recipients SET state = 'failed', due_at = NULL \
+                  WHERE id IN (SELECT id FROM broadcast_recipients LIMIT 25)";
+    tx.execute_unprepared(failed).await.unwrap();
+    tx.commit().await.unwrap();
+    app.app.clock.advance(Duration::from_secs(2));
+    let tx = app.app.db.begin().await.unwrap();
+    Gate::Sends.shut(&tx).await.unwrap();
+    let pausing = async {
+        app.wait_until_blocked().await;
+        tx.execute_unprepared("UPDATE broadcasts SET updated_at = updated_at").await.unwrap();
+        tx.commit().await.unwrap();
+    };
+    let (watched, ()) = tokio::join!(tend(app.app.clone()), pausing);
+    watched.unwrap();
+    assert_eq!(show(&admin, &id).await["state"], "paused");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -364,6 +364,7 @@ on_both! {
         admin.patch(&path, json!({ "name": "Winter" })).await.problem(409, "invalid_state");
         admin.patch(&path, json!({ "guard": { "max_fail_percent": 101 } })).await.problem(422, "validation_failed");
         let changed = admin.patch(&path, json!({ "guard": { "max_fail_percent": 5 } })).await.ok();
+        assert_eq!(changed["counts"], shown["counts"]);
         assert_eq!((&changed["guard"], &changed["name"]), (&json!({ "max_fail_percent": 5, "max_bounce_percent": null }), &json!("Autumn")));
         sink.behave(|behaviour| behaviour.rules.clear());
         act(&admin, &id, "resume").await;

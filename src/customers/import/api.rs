@@ -250,9 +250,11 @@ pub async fn get_import(app: web::Data<App>, id: Path<ImportId>) -> Result<HttpR
 ///
 /// - **CSV** (`text/csv`, UTF-8): the first line names the columns. `ref`, `name`, `email`, `sms_number`, `telephones` (numbers
 ///   separated by `;`, or a JSON list), `locale` and `data` (a JSON object) are members of the customer; `data.x`, and every
-///   column of another name, is the member of that name of `data`, as text; an empty cell makes no such member. Columns that
-///   only an export has, such as `status`, are passed over: write `data.status` for one of your own.
-/// - **NDJSON** (`application/x-ndjson`): each line is a JSON object with these members; `null` empties one.
+///   column of another name, is the member of that name of `data`, as text; an empty cell takes it away. Members without a
+///   column stay, but a column `data` replaces all of them. Columns that only an export has, such as `status`, are passed over:
+///   write `data.status` for one of your own.
+/// - **NDJSON** (`application/x-ndjson`): each line is a JSON object with these members; `null` empties one, and `data` replaces
+///   all that was known there.
 ///
 /// Empty lines are passed over. A row has 131,072 bytes at most.
 ///

@@ -106,9 +106,19 @@ enum Target {
     Ignored,
 }
 
+impl Target {
+    fn member_of_data(&self) -> Option<String> {
+        if let Self::Data(name) = self { Some(name.clone()) } else { None }
+    }
+}
+
 /// The columns of a CSV file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Header(Vec<Target>);
+pub struct Header {
+    targets: Vec<Target>,
+    /// The members of `data` that have columns, when there is none for all of it.
+    alone: Vec<String>,
+}
 
 impl Header {
     /// Reads the header line.
@@ -139,7 +149,19 @@ impl Header {
             let detail = "the first line names the columns, and one of them is `ref`";
             wrong.insert(0, FieldError::new("/header/ref", "required", detail));
         }
-        if wrong.is_empty() { Ok(Self(targets)) } else { Err(Problem::validation(wrong)) }
+        if !wrong.is_empty() {
+            return Err(Problem::validation(wrong));
+        }
+        let mut alone: Vec<String> = targets.iter().filter_map(Target::member_of_data).collect();
+        if targets.contains(&Target::Member(Member::Data)) {
+            alone.clear();
+        }
+        Ok(Self { targets, alone })
+    }
+
+    /// The members of `data` that the rows write, when they leave the others as they are.
+    pub fn data_members(&self) -> &[String] {
+        &self.alone
     }
 
     fn target(name: &str) -> Target {
@@ -153,17 +175,16 @@ impl Header {
 
     fn draft(&self, cells: &[String], wrong: &mut Vec<FieldError>) -> Draft {
         let mut draft = Draft::default();
-        if cells.len() != self.0.len() {
-            let detail = format!("the row has {} cells and the header {}", cells.len(), self.0.len());
+        if cells.len() != self.targets.len() {
+            let detail = format!("the row has {} cells and the header {}", cells.len(), self.targets.len());
             wrong.push(FieldError::new("", "wrong_number_of_cells", detail));
             return draft;
         }
-        for (target, cell) in self.0.iter().zip(cells) {
+        for (target, cell) in self.targets.iter().zip(cells) {
             let text = written(cell);
             match target {
                 Target::Ignored => {}
                 Target::Data(name) => {
-                    draft.members.add(Member::Data);
                     // An empty cell is nothing that is known.
                     if !text.is_empty() {
                         draft.details.data.insert(name.clone(), text.into());
@@ -309,6 +330,16 @@ mod tests {
         assert_eq!(draft.details.telephones.len(), 2);
         let columns = ["email", "email_key", "telephones", "data"];
         assert_eq!(names(draft.members), columns, "a name that is not named stays");
+        assert!(header.data_members().is_empty(), "all of it is written");
+    }
+
+    #[test]
+    fn columns_of_members_leave_the_rest_of_data_alone() {
+        let header = Header::parse(&cells(&["ref", "data.plan", "Order No", "status"])).unwrap();
+        assert_eq!(header.data_members(), ["plan", "Order No"]);
+        let draft = read(Some(&header), Content::Cells(cells(&["7", "gold", "", ""]))).unwrap();
+        assert_eq!(Value::Object(draft.details.data), json!({ "plan": "gold" }));
+        assert!(names(draft.members).is_empty());
     }
 
     #[test]

@@ -1,7 +1,5 @@
 //! Reads a file that comes in, and writes it batch by batch.
 
-use std::{pin::pin, time::Duration};
-
 use actix_web::dev::Payload;
 use sea_orm::{DbErr, EntityTrait};
 
@@ -23,21 +21,33 @@ use crate::{
     id::ImportId,
 };
 
-/// How often a reader that waits gives a sign, writes what it has, and notices that it was cancelled.
-const TICK: Duration = Duration::from_secs(10);
-/// How long a sender may say nothing, in ticks.
-const QUIET_TICKS: u32 = 30;
+/// At most so many seconds after the last sign a reader gives another one: it writes what it has, and notices that it was
+/// cancelled.
+const SIGN_S: i64 = 10;
+/// How long a sender may say nothing, in seconds.
+const QUIET_S: i64 = 300;
 /// Progress is told at most this often, in milliseconds.
 const TELL_MS: i64 = 1000;
 
-/// Why reading ended.
+/// Why reading ended before the file did.
 enum End {
-    /// The file is read.
-    Done,
     /// It can be gone on with: why not now.
     Broken(Problem),
     /// Another reader or a cancellation took the import away.
     Taken,
+}
+
+impl From<Problem> for End {
+    fn from(problem: Problem) -> Self {
+        Self::Broken(problem)
+    }
+}
+
+impl From<DbErr> for End {
+    /// What the database refused may be taken at another time.
+    fn from(error: DbErr) -> Self {
+        Self::Broken(error.into())
+    }
 }
 
 struct Run<'a> {
@@ -47,6 +57,10 @@ struct Run<'a> {
     header: Option<Header>,
     batch: Batch,
     told_at: Timestamp,
+    /// When the lease was renewed last.
+    signed_at: Timestamp,
+    /// How much of the file had come, and when that was found.
+    heard: (u64, Timestamp),
 }
 
 /// Takes a file in, or goes on with it where it broke off.
@@ -55,6 +69,8 @@ struct Run<'a> {
 /// `not_found`, `invalid_state`, `unsupported_media_type`, `validation_failed` for a header or a file that is not the same,
 /// `body_broke_off`.
 pub async fn run(app: &App, id: ImportId, body: RowBody) -> Result<Model, Problem> {
+    // Before the lease begins, so that it is renewed early rather than late.
+    let now = app.clock.now();
     let import = begin(app, id, &body).await?;
     let delimiter = match import.delimiter {
         Delimiter::Comma => b',',
@@ -62,14 +78,23 @@ pub async fn run(app: &App, id: ImportId, body: RowBody) -> Result<Model, Proble
         Delimiter::Tab => b'\t',
     };
     let reader = RowReader::new(body.payload, body.format, delimiter);
-    let told_at = app.clock.now();
-    let mut run = Run { app, import, reader, header: None, batch: Batch::default(), told_at };
-    let end = match run.read_beginning().await {
-        Ok(()) => run.read_rows().await,
-        Err(problem) => Ok(End::Broken(problem)),
+    let mut run = Run {
+        app,
+        import,
+        reader,
+        header: None,
+        batch: Batch::default(),
+        told_at: now,
+        signed_at: now,
+        heard: (0, now),
     };
-    // What the database refused may be taken at another time: the import can be gone on with.
-    let end = end.unwrap_or_else(|error| End::Broken(error.into()));
+    let read = run.read_all().await;
+    let end = match read {
+        Err(End::Taken) => Err(End::Taken),
+        end if run.batch.is_empty() => end,
+        // What was read whole is kept.
+        end => run.write().await.and(end),
+    };
     run.end(end).await
 }
 
@@ -95,103 +120,100 @@ async fn begin(app: &App, id: ImportId, body: &RowBody) -> Result<Model, Problem
 }
 
 impl Run<'_> {
+    async fn read_all(&mut self) -> Result<(), End> {
+        self.read_beginning().await?;
+        while let Some(row) = self.wait(async |reader| reader.next().await).await? {
+            self.batch.add(self.header.as_ref(), row);
+            if self.batch.is_full() {
+                self.write().await?;
+                if self.app.shutdown.is_stopping() {
+                    return Err(stopping().into());
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The header, and what an earlier reader has read.
-    async fn read_beginning(&mut self) -> Result<(), Problem> {
+    async fn read_beginning(&mut self) -> Result<(), End> {
         if self.import.format == RowFormat::Csv {
-            let row = self.reader.next().await.map_err(broken)?;
+            let row = self.wait(async |reader| reader.next().await).await?;
             let cells = match row.map(|row| row.content) {
                 Some(Ok(Content::Cells(cells))) => cells,
-                Some(Err(fault)) => return Err(Problem::invalid("/header", fault.code(), fault.to_string())),
+                Some(Err(fault)) => {
+                    return Err(Problem::invalid("/header", fault.code(), fault.to_string()).into());
+                }
                 Some(Ok(Content::Object(_))) | None => Vec::new(),
             };
             self.header = Some(Header::parse(&cells)?);
         }
         let Some(digest) = self.import.digest.clone() else { return Ok(()) };
         let already = u64::try_from(self.import.bytes_read).unwrap_or(0);
-        let is_there = self.reader.skip_to(already).await.map_err(broken)?;
+        let is_there = self.wait(async |reader| reader.skip_to(already).await).await?;
         if !is_there || self.reader.digest() != digest {
             let detail = "an import is gone on with by sending the same file again, from its beginning";
-            return Err(Problem::invalid("", "another_file", detail));
+            return Err(Problem::invalid("", "another_file", detail).into());
         }
         Ok(())
     }
 
-    async fn read_rows(&mut self) -> Result<End, DbErr> {
-        let mut quiet = 0;
+    /// Waits for what is read of the body, and gives signs meanwhile: also while it comes steadily, but slowly. What had come
+    /// is not lost when `read` is begun again.
+    async fn wait<T>(
+        &mut self,
+        read: impl AsyncFn(&mut RowReader<Payload>) -> Result<T, BrokeOff>,
+    ) -> Result<T, End> {
         loop {
-            let mut waited = pin!(tokio::time::sleep(TICK));
-            let read = tokio::select! {
+            let due = self.signed_at.plus_s(SIGN_S);
+            tokio::select! {
                 biased;
-                row = self.reader.next() => Some(row),
-                () = self.app.shutdown.stopping() => return self.broken(stopping()).await,
-                () = &mut waited => None,
-            };
-            match read {
-                Some(Ok(Some(row))) => {
-                    quiet = 0;
-                    self.batch.add(self.header.as_ref(), row);
-                    if !self.batch.is_full() {
-                        continue;
-                    }
-                    if !self.write().await? {
-                        return Ok(End::Taken);
-                    }
-                    if self.app.shutdown.is_stopping() {
-                        return self.broken(stopping()).await;
-                    }
-                }
-                Some(Ok(None)) => {
-                    let is_mine = self.batch.is_empty() || self.write().await?;
-                    return Ok(if is_mine { End::Done } else { End::Taken });
-                }
-                Some(Err(error)) => return self.broken(broken(error)).await,
-                None if quiet == QUIET_TICKS => {
-                    let problem = Problem::new(Code::BodyBrokeOff, "no rows came for five minutes");
-                    return self.broken(problem).await;
-                }
-                None => {
-                    quiet += 1;
-                    if !self.write().await? {
-                        return Ok(End::Taken);
-                    }
-                }
+                read = read(&mut self.reader) => return read.map_err(|error| broken(error).into()),
+                () = self.app.shutdown.stopping() => return Err(stopping().into()),
+                () = self.app.clock.sleep_until(due) => {}
             }
+            let (come, now) = (self.reader.bytes_read(), self.app.clock.now());
+            if come > self.heard.0 {
+                self.heard = (come, now);
+            } else if now >= self.heard.1.plus_s(QUIET_S) {
+                return Err(Problem::new(Code::BodyBrokeOff, "no rows came for five minutes").into());
+            }
+            self.write().await?;
         }
     }
 
-    /// What was read whole is kept.
-    async fn broken(&mut self, problem: Problem) -> Result<End, DbErr> {
-        let is_mine = self.batch.is_empty() || self.write().await?;
-        Ok(if is_mine { End::Broken(problem) } else { End::Taken })
-    }
-
-    async fn write(&mut self) -> Result<bool, DbErr> {
+    /// Writes what was read, which may be nothing, and renews the lease.
+    async fn write(&mut self) -> Result<(), End> {
         let batch = std::mem::take(&mut self.batch);
-        let at = Position { bytes: self.reader.bytes_read(), digest: self.reader.digest() };
+        let bytes = i64::try_from(self.reader.bytes_read()).unwrap_or(i64::MAX);
+        // Until it has caught up with an earlier reader, that one's place is kept.
+        let at = if bytes > self.import.bytes_read {
+            Position { bytes, digest: Some(self.reader.digest()) }
+        } else {
+            Position { bytes: self.import.bytes_read, digest: self.import.digest.clone() }
+        };
         let now = self.app.clock.now();
         let tell = now >= self.told_at.plus_ms(TELL_MS);
         if tell {
             self.told_at = now;
         }
-        let moved = commit(self.app, &self.import, &batch, &at, tell).await?;
-        let is_mine = moved.is_some();
-        if let Some(moved) = moved {
-            self.import = moved;
-        }
-        Ok(is_mine)
+        self.signed_at = now;
+        let header = self.header.as_ref();
+        let moved = commit(self.app, &self.import, header, &batch, &at, tell).await?;
+        self.import = moved.ok_or(End::Taken)?;
+        Ok(())
     }
 
-    async fn end(self, end: End) -> Result<Model, Problem> {
+    async fn end(self, end: Result<(), End>) -> Result<Model, Problem> {
         let Self { app, import, .. } = self;
         let ended = match &end {
-            End::Done => settle(app, &import, ImportState::Completed, None).await?,
-            End::Broken(problem) => {
+            Ok(()) => settle(app, &import, ImportState::Completed, None).await?,
+            Err(End::Broken(problem)) => {
                 settle(app, &import, ImportState::Interrupted, Some(&problem.detail)).await?
             }
-            End::Taken => None,
+            Err(End::Taken) => None,
         };
         match (end, ended) {
-            (End::Broken(problem), _) => Err(problem),
+            (Err(End::Broken(problem)), _) => Err(problem),
             (_, Some(ended)) => Ok(ended),
             (_, None) => Err(Problem::new(
                 Code::InvalidState,

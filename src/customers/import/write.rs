@@ -90,9 +90,9 @@ impl Batch {
 #[derive(Clone, Debug)]
 pub struct Position {
     /// Bytes of whole rows.
-    pub bytes: u64,
-    /// Their hash.
-    pub digest: String,
+    pub bytes: i64,
+    /// Their hash; none before the first.
+    pub digest: Option<String>,
 }
 
 /// Writes a batch and moves the import on; none when another reader or a cancellation took the import away.
@@ -102,6 +102,7 @@ pub struct Position {
 pub async fn commit(
     app: &App,
     import: &Model,
+    header: Option<&Header>,
     batch: &Batch,
     at: &Position,
     tell: bool,
@@ -109,7 +110,7 @@ pub async fn commit(
     let mut tries = 0;
     loop {
         tries += 1;
-        match try_commit(app, import, batch, at, tell).await {
+        match try_commit(app, import, header, batch, at, tell).await {
             Err(error) if is_transient(&error) && tries < TRIES => {}
             done => return done,
         }
@@ -119,17 +120,18 @@ pub async fn commit(
 async fn try_commit(
     app: &App,
     import: &Model,
+    header: Option<&Header>,
     batch: &Batch,
     at: &Position,
     tell: bool,
 ) -> Result<Option<Model>, DbErr> {
     let lease_until = app.db.now(&app.clock).await?.plus_s(LEASE_S);
     let (now, tx) = (app.clock.now(), app.db.begin().await?);
-    let done = write_customers(app, &tx, now, import, batch).await?;
+    let done = write_customers(app, &tx, now, import, header, batch).await?;
     write_errors(&tx, now, import, batch).await?;
     let moved = Entity::update_many()
         .col_expr(Column::RowsRead, Expr::val(import.rows_read + batch.rows))
-        .col_expr(Column::BytesRead, Expr::val(i64::try_from(at.bytes).unwrap_or(i64::MAX)))
+        .col_expr(Column::BytesRead, Expr::val(at.bytes))
         .col_expr(Column::Digest, Expr::val(at.digest.clone()))
         .col_expr(Column::CreatedCount, Expr::val(import.created_count + count(done.created)))
         .col_expr(Column::UpdatedCount, Expr::val(import.updated_count + count(done.updated)))
@@ -168,8 +170,10 @@ async fn write_customers(
     tx: &DatabaseTransaction,
     now: Timestamp,
     import: &Model,
+    header: Option<&Header>,
     batch: &Batch,
 ) -> Result<Upserted, DbErr> {
+    let members = header.map_or(&[][..], Header::data_members);
     let keys = AddressKeys::of(app);
     // Rows that name the same members make one statement; mostly that is all of them.
     let mut by_members: BTreeMap<Members, Vec<customer::ActiveModel>> = BTreeMap::new();
@@ -182,8 +186,8 @@ async fn write_customers(
         by_members.entry(draft.members).or_default().push(columns);
     }
     let mut done = Upserted::default();
-    for (members, rows) in by_members {
-        let written = upsert(tx, now, rows, &members.columns()).await?;
+    for (named, rows) in by_members {
+        let written = upsert(tx, now, rows, &named.columns(), members).await?;
         done.created += written.created;
         done.updated += written.updated;
     }

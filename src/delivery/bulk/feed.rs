@@ -17,7 +17,7 @@ use crate::{
         change,
         dispatch::{self, Lot, Turns},
         entity::{BroadcastRecipientState, broadcast, recipient},
-        ledger::{self, Held},
+        ledger::{self, Dropped, Held},
         print::Printer,
         turn::absence,
     },
@@ -30,11 +30,15 @@ use crate::{
         entity::{OutgoingState, outgoing_server},
         state,
     },
+    raw::RawError,
 };
 
 /// How many recipients are claimed at once, for each connection and at most.
 const PER_CONNECTION: usize = 32;
 const LOT: usize = 512;
+
+/// After how many seconds mails are written again that could not be, because a store did not answer.
+const PAUSE_S: i64 = 15;
 
 /// What a look for recipients found.
 #[derive(Debug)]
@@ -98,13 +102,13 @@ pub(in super::super) async fn feed(bulk: Arc<Bulk>) -> anyhow::Result<Fed> {
     }
 }
 
-/// Something that all mails of a broadcast are made of is gone or cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error("its mails cannot be written: {0}")]
-struct Unprintable(String);
-
-/// Recipients who get no mail, and why.
-type Left = Vec<(recipient::Model, BroadcastRecipientState, String)>;
+/// Whether what keeps mails from being written passes; what they are made of does not come back by itself.
+fn passes(error: &anyhow::Error) -> bool {
+    let of_a_store = |cause: &(dyn std::error::Error + 'static)| {
+        cause.is::<DbErr>() || cause.downcast_ref::<RawError>().is_some_and(RawError::passes)
+    };
+    error.chain().any(of_a_store)
+}
 
 impl Bulk {
     /// Holds a lot whose mails it writes; when they cannot be written, it is let go.
@@ -112,19 +116,21 @@ impl Bulk {
         let rows: Vec<Held> = lot.rows.iter().map(|row| (row.id, row.attempts)).collect();
         lock(&self.held).extend(rows.iter().copied());
         let broadcast = lot.broadcast.id;
-        let Err(error) = self.try_lot(now, lot).await else { return Ok(()) };
+        let printer = self.printer(&lot.broadcast).await;
+        let is_unprintable = printer.as_ref().is_err_and(|error| !passes(error));
+        let written = match printer {
+            Ok(printer) => self.write_lot(now, lot, printer).await,
+            Err(error) => Err(error),
+        };
+        let Err(error) = written else { return Ok(()) };
         self.forget(rows.iter().map(|(id, _)| *id));
         self.let_go(&rows).await?;
-        // What the database has to say passes; what the mails are made of does not come back by itself.
-        match error.downcast::<Unprintable>() {
-            Ok(reason) => Ok(change::halt(&self.app, broadcast, reason.to_string()).await?),
-            Err(error) => Err(error),
+        if is_unprintable {
+            let reason = format!("its mails cannot be written: {error:#}");
+            return Ok(change::halt(&self.app, broadcast, reason).await?);
         }
-    }
-
-    async fn try_lot(&self, now: Timestamp, lot: Lot) -> anyhow::Result<()> {
-        let printer = self.printer(&lot.broadcast).await?;
-        self.write_lot(now, lot, printer).await
+        tracing::warn!(%broadcast, error = format!("{error:#}"), "the mails of a broadcast are written later");
+        Ok(dispatch::put_off(&self.app, broadcast, now.plus_s(PAUSE_S)).await?)
     }
 
     /// Writes the mails of a lot; who is not to get one any more is settled.
@@ -143,11 +149,9 @@ impl Bulk {
             return Ok(());
         }
         let tx = self.app.db.begin().await?;
-        for (row, state, reason) in &left {
-            ledger::drop_claimed(&tx, now, &[(row.id, row.attempts)], *state, reason).await?;
-        }
+        ledger::drop_claimed(&tx, now, &left).await?;
         tx.commit_untold().await?;
-        self.forget(left.into_iter().map(|(row, ..)| row.id));
+        self.forget(left.into_iter().map(|row| row.held.0));
         Ok(())
     }
 
@@ -158,11 +162,7 @@ impl Bulk {
         {
             return Ok(printer);
         }
-        let printer = Printer::of(&self.app, row).await.map_err(|error| match error.is::<DbErr>() {
-            true => error,
-            false => Unprintable(format!("{error:#}")).into(),
-        })?;
-        let printer = Arc::new(printer);
+        let printer = Arc::new(Printer::of(&self.app, row).await?);
         lock(&self.printers).insert(row.id, (row.version, Arc::clone(&printer)));
         Ok(printer)
     }
@@ -184,17 +184,19 @@ fn write(
     customers: &HashMap<CustomerId, customer::Model>,
     now: Timestamp,
     held: &Arc<AtomicUsize>,
-) -> (Vec<Ready>, Left) {
+) -> (Vec<Ready>, Vec<Dropped>) {
     let (mut ready, mut left) = (Vec::with_capacity(rows.len()), Vec::new());
     for row in rows {
+        let held_row = (row.id, row.attempts);
+        let mut drop = |state, reason| left.push(Dropped { held: held_row, state, reason });
         let customer = customers.get(&row.customer_id);
         if let Some(reason) = absence(broadcast, &row, customer) {
-            left.push((row, BroadcastRecipientState::Skipped, reason.to_owned()));
+            drop(BroadcastRecipientState::Skipped, reason.to_owned());
             continue;
         }
         match customer.map(|customer| printer.print(&row, customer, now)) {
             Some(Ok(printed)) => ready.push(Ready::new(row, printed, Arc::clone(printer), held)),
-            Some(Err(reason)) => left.push((row, BroadcastRecipientState::Failed, reason)),
+            Some(Err(reason)) => drop(BroadcastRecipientState::Failed, reason),
             None => {}
         }
     }

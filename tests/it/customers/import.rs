@@ -90,6 +90,20 @@ impl File {
         // Only so that a test that fails does not hang.
         tokio::time::timeout(Duration::from_secs(60), reached).await.expect("the state is reached")
     }
+
+    /// Waits until the reader has given a sign since then.
+    async fn wait_for_sign(&self, app: &TestApp, since: &import::Model) -> import::Model {
+        let given = async {
+            loop {
+                let row = self.wait_for(app, ImportState::Running).await;
+                if row.lease_until > since.lease_until {
+                    return row;
+                }
+            }
+        };
+        // Only so that a test that fails does not hang.
+        tokio::time::timeout(Duration::from_secs(9), given).await.expect("a sign is given")
+    }
 }
 
 fn counts(import: &Value) -> [i64; 4] {
@@ -171,6 +185,28 @@ on_both! {
         assert_eq!(counts(&done), [3, 2, 1, 0]);
         let after = office.supervisor.get(&path_of(&anna)).await.ok();
         assert_eq!((&after["name"], &after["email"]), (&json!(""), &json!("new@example.org")));
+    }
+
+    async fn columns_of_data_change_their_members_and_leave_the_others(app) {
+        let office = Office::open(&app).await;
+        let known = json!({ "contract": "Premium", "plan": "A", "since": { "year": 2020, "end": null }, "note": null, "old": 1, "a\"b'": 2 });
+        office.customer("1", json!({ "data": known })).await;
+        let text = "ref,plan,data.old,\"a\"\"b'\",new?\n1,B,,x,$1\n2,C,,,\n";
+        let done = File::new(&office, "text/csv").await.send(&office, text).await.ok();
+        assert_eq!(counts(&done), [2, 1, 1, 0]);
+        let data = async |known_as: &str| {
+            let path = format!("/v1/customers/by-ref/{known_as}");
+            office.supervisor.get(&path).await.ok()["data"].clone()
+        };
+        let merged = json!({ "contract": "Premium", "plan": "B", "since": { "year": 2020, "end": null }, "note": null, "a\"b'": "x", "new?": "$1" });
+        assert_eq!((data("1").await, data("2").await), (merged, json!({ "plan": "C" })));
+        // Named as a whole, it is replaced as a whole.
+        let text = "ref,data,plan\n1,\"{\"\"n\"\":1}\",D\n";
+        File::new(&office, "text/csv").await.send(&office, text).await.ok();
+        assert_eq!(data("1").await, json!({ "n": 1, "plan": "D" }));
+        let text = "{\"ref\":\"1\",\"data\":{\"m\":2}}\n";
+        File::new(&office, "application/x-ndjson").await.send(&office, text).await.ok();
+        assert_eq!(data("1").await, json!({ "m": 2 }));
     }
 
     async fn a_file_that_cannot_be_read_is_refused_at_once(app) {
@@ -278,6 +314,52 @@ on_both! {
         let stats = office.supervisor.get(&format!("/v1/lists/{}/stats", office.list)).await.ok();
         assert_eq!(stats["total"], 500, "a batch that came too late is not written");
         file.send(&office, csv(0..1)).await.problem(409, "invalid_state");
+    }
+
+    async fn rows_that_come_steadily_but_slowly_are_written_before_the_lease_runs_out(app) {
+        let app = TestApp::frozen(app.backend).await;
+        let office = Office::open(&app).await;
+        let file = File::new(&office, "text/csv").await;
+        let (sender, receiver) = futures::channel::mpsc::unbounded::<Result<Vec<u8>, std::io::Error>>();
+        sender.unbounded_send(Ok(b"ref\n".to_vec())).unwrap();
+        let sending = file.send(&office, reqwest::Body::wrap_stream(receiver));
+        let watching = async {
+            let mut import = file.wait_for(&app, ImportState::Running).await;
+            for row in 0..24 {
+                sender.unbounded_send(Ok(format!("C{row}\n").into_bytes())).unwrap();
+                app.app.clock.advance(Duration::from_secs(4));
+                if row % 3 == 2 {
+                    import = file.wait_for_sign(&app, &import).await;
+                }
+            }
+            assert_eq!(file.read(&office).await["state"], "running");
+            drop(sender);
+        };
+        let (done, ()) = tokio::join!(sending, watching);
+        let done = done.ok();
+        assert_eq!((done["state"].as_str(), counts(&done)), (Some("completed"), [24, 24, 0, 0]), "{done}");
+    }
+
+    async fn one_that_is_gone_on_with_keeps_its_lease_while_it_catches_up(app) {
+        let app = TestApp::frozen(app.backend).await;
+        let office = Office::open(&app).await;
+        let file = File::new(&office, "text/csv").await;
+        let text = csv(0..2000);
+        file.break_off(&app, &office, &text.as_bytes()[..text.len() - 10], text.len()).await;
+        let (sender, receiver) = futures::channel::mpsc::unbounded::<Result<Vec<u8>, std::io::Error>>();
+        let sending = file.send(&office, reqwest::Body::wrap_stream(receiver));
+        let (first, second) = text.split_at(text.len() / 2);
+        let watching = async {
+            sender.unbounded_send(Ok(first.as_bytes().to_vec())).unwrap();
+            let begun = file.wait_for(&app, ImportState::Running).await;
+            app.app.clock.advance(Duration::from_secs(11));
+            let renewed = file.wait_for_sign(&app, &begun).await;
+            assert_eq!((renewed.bytes_read, renewed.digest), (begun.bytes_read, begun.digest), "nothing new is read");
+            sender.unbounded_send(Ok(second.as_bytes().to_vec())).unwrap();
+            drop(sender);
+        };
+        let (done, ()) = tokio::join!(sending, watching);
+        assert_eq!(counts(&done.ok()), [2000, 2000, 0, 0]);
     }
 
     async fn an_import_whose_process_died_is_taken_over(app) {
