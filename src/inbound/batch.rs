@@ -74,7 +74,7 @@ pub struct Source {
 pub enum Content {
     /// All of it, byte for byte.
     Raw(Vec<u8>),
-    /// It is too large to be fetched.
+    /// It is too large to be fetched, or its server does not give it.
     Oversize {
         /// The size that the server says.
         size_bytes: i64,
@@ -145,8 +145,13 @@ pub enum AcceptError {
 impl From<AcceptError> for Problem {
     fn from(error: AcceptError) -> Self {
         match error {
-            AcceptError::Db(error) | AcceptError::Raw(RawError::Db(error)) => error.into(),
-            AcceptError::Raw(RawError::Store(error)) => {
+            AcceptError::Db(error)
+            | AcceptError::Raw(RawError::Db(error))
+            | AcceptError::Broadcast(AnswerError::Db(error) | AnswerError::Raw(RawError::Db(error))) => {
+                error.into()
+            }
+            AcceptError::Raw(RawError::Store(error))
+            | AcceptError::Broadcast(AnswerError::Raw(RawError::Store(error))) => {
                 tracing::error!(%error, "the object store failed");
                 Self::new(Code::Unavailable, "the object store is not reachable").retry_after(5)
             }
