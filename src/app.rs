@@ -16,7 +16,7 @@ use crate::{
     access,
     clock::Clock,
     config::Config,
-    db::Db,
+    db::{Db, Lock},
     delivery::Connections,
     dkim::signers::Keyring,
     events::Tail,
@@ -33,8 +33,6 @@ use crate::{
 
 /// How long a soft stop waits for work to end.
 pub const DRAIN: Duration = Duration::from_secs(10);
-/// The number of the lock under which PostgreSQL is migrated: "postroom" in ASCII.
-const TURN: i64 = 0x706f_7374_726f_6f6d;
 
 /// What every handler and worker shares. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -184,12 +182,7 @@ pub async fn migrate(config: &Config) -> anyhow::Result<()> {
     // Replicas that start together migrate one after the other; the lock ends with its transaction, or the process.
     let keeper = connect().await.context("database.url: the database cannot be opened")?;
     let turn = keeper.begin().await?;
-    let wait = Statement::from_sql_and_values(
-        DbBackend::Postgres,
-        "SELECT pg_advisory_xact_lock($1)",
-        [TURN.into()],
-    );
-    turn.execute_raw(wait).await.context("the migrations' lock")?;
+    Lock::Migrations.take(&turn).await.context("the migrations' lock")?;
     refuse_newer(&db).await?;
     Migrator::up(&db, None).await.context("a migration failed")?;
     turn.rollback().await?;

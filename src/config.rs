@@ -160,8 +160,6 @@ sections! {
     Limits {
         /// Attachments of one answer in bytes.
         max_attachments_bytes: usize,
-        /// Steps of one script run.
-        script_steps: u32,
         /// Automatic answers of one account in a minute.
         auto_answers_per_minute: u64,
         /// Automatic answers of one account in an hour.

@@ -1,5 +1,6 @@
 //! The database: SQLite embedded (one writer, readers in parallel) or PostgreSQL, behind one pair of calls.
 
+mod lock;
 mod script;
 
 use std::{ops::Deref, sync::Arc, time::Duration};
@@ -17,6 +18,7 @@ use crate::{
     clock::{Clock, Timestamp},
     config,
 };
+pub use lock::Lock;
 pub use script::{Done, Script, Step};
 
 /// How much of the database the writer and each of the readers keep in memory, in KiB. The file is not mapped besides: each
@@ -31,9 +33,6 @@ pub struct Db {
     reader: DatabaseConnection,
     committed: Arc<Notify>,
 }
-
-/// The number of [`Gate::Sends`] among PostgreSQL's advisory locks: "prm:send" in ASCII.
-const SENDS: i64 = 0x7072_6d3a_7365_6e64;
 
 /// A write transaction; rolled back when dropped without `commit`.
 #[derive(Debug)]
@@ -157,7 +156,7 @@ impl Gate {
     /// # Errors
     /// Whatever the database says.
     pub async fn pass(self, tx: &DatabaseTransaction) -> Result<(), DbErr> {
-        self.lock(tx, "SELECT pg_advisory_xact_lock_shared($1)").await
+        self.lock().share(tx).await
     }
 
     /// Waits for those who passed, and keeps others out until the transaction ends.
@@ -165,19 +164,13 @@ impl Gate {
     /// # Errors
     /// Whatever the database says.
     pub async fn shut(self, tx: &DatabaseTransaction) -> Result<(), DbErr> {
-        self.lock(tx, "SELECT pg_advisory_xact_lock($1)").await
+        self.lock().take(tx).await
     }
 
-    /// SQLite has one writer: there the transaction is the lock.
-    async fn lock(self, tx: &DatabaseTransaction, sql: &str) -> Result<(), DbErr> {
-        if tx.get_database_backend() == DbBackend::Postgres {
-            let number = match self {
-                Self::Sends => SENDS,
-            };
-            tx.query_one_raw(Statement::from_sql_and_values(DbBackend::Postgres, sql, [number.into()]))
-                .await?;
+    const fn lock(self) -> Lock {
+        match self {
+            Self::Sends => Lock::Sends,
         }
-        Ok(())
     }
 }
 

@@ -110,7 +110,10 @@ pub const FEATURE_EDGES: &[(&str, &[&str])] = &[
     ("outgoing", &["accounts", "dkim"]),
     ("queues", &["agents", "scripts", "work"]),
     ("receipts", &["accounts", "conversations", "templates"]),
-    ("scripts", &["accounts", "agents", "campaigns", "classes", "conversations", "queues", "templates"]),
+    (
+        "scripts",
+        &["accounts", "agents", "campaigns", "classes", "conversations", "queues", "templates", "work"],
+    ),
     ("sends", &["accounts", "campaigns", "conversations", "customers", "suppressions", "templates"]),
     ("suppressions", &["accounts", "campaigns", "conversations"]),
     ("templates", &["accounts", "campaigns", "conversations", "customers", "scripts"]),

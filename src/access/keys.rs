@@ -6,22 +6,21 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use ed25519_dalek::{SigningKey, pkcs8::EncodePrivateKey};
 use jsonwebtoken::{DecodingKey, EncodingKey};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, EntityTrait,
-    QueryFilter, QueryOrder, Statement,
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter,
+    QueryOrder,
 };
 
 use super::{entity::signing_key, token::LEEWAY_S};
 use crate::{
     app::App,
     clock::Timestamp,
+    db::Lock,
     http::problem::{Code, Problem},
     secret::random_bytes,
 };
 
 /// How long a key that was read is believed without asking the database again, in seconds.
 const BELIEVED_S: i64 = 60;
-/// The advisory lock under which a key is made; any number that nothing else uses.
-const MAKING_LOCK: i64 = 0x706f_7374_6b65_7973;
 
 /// Public keys that were read already, by `kid`.
 #[derive(Default)]
@@ -107,7 +106,8 @@ async fn signing(app: &App, now: Timestamp) -> Result<signing_key::Model, Proble
         return Ok(key);
     }
     let tx = app.db.begin().await?;
-    lock(&tx).await?;
+    // Another replica may be about to make one, too.
+    Lock::SigningKeys.take(&tx).await?;
     // Another request or replica may have made one while we waited.
     if let Some(key) = newest(&*tx, now).await? {
         return Ok(key);
@@ -126,7 +126,7 @@ pub async fn rotate(
     tx: &DatabaseTransaction,
     now: Timestamp,
 ) -> Result<signing_key::Model, Problem> {
-    lock(tx).await?;
+    Lock::SigningKeys.take(tx).await?;
     let retired = signing_key::ActiveModel {
         signs_until: Set(now),
         published_until: Set(now.plus_s(app.config.auth.access_token_s + LEEWAY_S)),
@@ -165,16 +165,6 @@ async fn make(app: &App, tx: &DatabaseTransaction, now: Timestamp) -> Result<sig
         published_until: Set(signs_until.plus_s(app.config.auth.access_token_s + LEEWAY_S)),
     };
     Ok(signing_key::Entity::insert(row).exec_with_returning(tx).await?)
-}
-
-/// On PostgreSQL keeps other replicas from making a key at the same time; SQLite has one writer anyway.
-async fn lock(tx: &DatabaseTransaction) -> Result<(), DbErr> {
-    if tx.get_database_backend() == DbBackend::Postgres {
-        let sql = "SELECT pg_advisory_xact_lock($1)";
-        tx.execute_raw(Statement::from_sql_and_values(DbBackend::Postgres, sql, [MAKING_LOCK.into()]))
-            .await?;
-    }
-    Ok(())
 }
 
 fn purpose(kid: &str) -> String {

@@ -1,11 +1,17 @@
 //! Refresh tokens: each is used once and replaced; using one twice revokes everything that came of the same login.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use sea_orm::{ActiveValue::Set, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QuerySelect,
+    sea_query::LockType,
+};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::entity::refresh_token::{ActiveModel, Column, Entity, Model};
+use super::entity::{
+    refresh_token::{ActiveModel, Column, Entity, Model},
+    user,
+};
 use crate::{app::App, clock::Timestamp, id::UserId, secret::random_bytes};
 
 const PREFIX: &str = "prr_";
@@ -58,10 +64,11 @@ pub async fn find(app: &App, token: &str) -> Result<Option<Model>, DbErr> {
 ///
 /// # Errors
 /// Whatever the database says.
-pub async fn spend(tx: &DatabaseTransaction, token: &str, now: Timestamp) -> Result<Use, DbErr> {
+pub async fn spend(tx: &DatabaseTransaction, found: &Model, now: Timestamp) -> Result<Use, DbErr> {
+    lock_logins(tx, found.user_id).await?;
     let used = Entity::update_many()
         .set(ActiveModel { used_at: Set(Some(now)), ..Default::default() })
-        .filter(Column::TokenHash.eq(hash(token)))
+        .filter(Column::TokenHash.eq(found.token_hash.clone()))
         .filter(Column::UsedAt.is_null())
         .filter(Column::RevokedAt.is_null())
         .filter(Column::ExpiresAt.gt(now))
@@ -70,21 +77,22 @@ pub async fn spend(tx: &DatabaseTransaction, token: &str, now: Timestamp) -> Res
     if let Some(row) = used.into_iter().next() {
         return Ok(Use::Spent(row));
     }
-    match Entity::find_by_id(hash(token)).one(tx).await? {
+    match Entity::find_by_id(found.token_hash.clone()).one(tx).await? {
         Some(row) if row.used_at.is_some() && row.revoked_at.is_none() => {
-            revoke_family(tx, row.family_id, now).await?;
+            revoke_family(tx, &row, now).await?;
             Ok(Use::Reused(row))
         }
         _ => Ok(Use::Refused),
     }
 }
 
-/// Ends everything that came of one login.
+/// Ends everything that came of the same login as this token.
 ///
 /// # Errors
 /// Whatever the database says.
-pub async fn revoke_family(tx: &DatabaseTransaction, family: Uuid, now: Timestamp) -> Result<(), DbErr> {
-    revoke(tx, Column::FamilyId.eq(family), now).await
+pub async fn revoke_family(tx: &DatabaseTransaction, one: &Model, now: Timestamp) -> Result<(), DbErr> {
+    lock_logins(tx, one.user_id).await?;
+    revoke(tx, Column::FamilyId.eq(one.family_id), now).await
 }
 
 /// Ends all logins of a user.
@@ -92,7 +100,14 @@ pub async fn revoke_family(tx: &DatabaseTransaction, family: Uuid, now: Timestam
 /// # Errors
 /// Whatever the database says.
 pub async fn revoke_user(tx: &DatabaseTransaction, user: UserId, now: Timestamp) -> Result<(), DbErr> {
+    lock_logins(tx, user).await?;
     revoke(tx, Column::UserId.eq(user), now).await
+}
+
+/// Keeps the tokens of a user as they are until the transaction ends, by a lock on the user's row: on PostgreSQL the
+/// statement that revokes them would not see one that another transaction is about to commit.
+async fn lock_logins(tx: &DatabaseTransaction, id: UserId) -> Result<(), DbErr> {
+    user::Entity::find_by_id(id).lock(LockType::NoKeyUpdate).one(tx).await.map(|_| ())
 }
 
 async fn revoke(

@@ -340,7 +340,6 @@ fn columns(now: Timestamp, wanted: AccountCreate, secrets: Sealed) -> Result<acc
         class_id: Set(wanted.class_id),
         script_settings: Set(wanted.script_settings.into()),
         receipt_template_id: Set(wanted.receipt_template_id),
-        campaign_ids: Set(serde_json::to_value(wanted.campaign_ids).map_err(Problem::internal)?),
         sms: Set(sms),
         updated_at: Set(now),
         ..Default::default()

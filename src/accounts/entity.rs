@@ -105,8 +105,6 @@ pub mod account {
         pub script_settings: Json,
         /// The receipt answer.
         pub receipt_template_id: Option<TemplateId>,
-        /// Campaigns that send from here.
-        pub campaign_ids: Json,
         /// Gateway settings of an SMS account.
         pub sms: Option<Json>,
         /// Where it stands.

@@ -36,9 +36,11 @@ pub struct Suspect {
     /// Its UID.
     #[schema(minimum = 0)]
     pub uid: u32,
-    /// How often fetching it alone failed.
+    /// How often fetching it alone failed by its own fault.
     #[schema(minimum = 0)]
     pub failures: u32,
+    /// Since when it cannot be fetched.
+    pub since: Timestamp,
 }
 
 /// What the poller saw of a mailbox.

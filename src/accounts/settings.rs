@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 use super::{
     entity::{AccountState, Channel, account},
@@ -271,10 +270,6 @@ pub struct AccountCreate {
     /// machine; not when the script has sent one, or has thrown the message away.
     #[serde(default)]
     pub receipt_template_id: Option<TemplateId>,
-    /// Campaigns that send from here.
-    #[serde(default)]
-    #[schema(max_items = 100)]
-    pub campaign_ids: Vec<Uuid>,
     /// The gateway; needed for, and only for, the channel `sms`.
     #[serde(default)]
     pub sms: Option<SmsSettings>,
@@ -338,8 +333,6 @@ pub struct Account {
     pub script_settings: Value,
     /// The receipt answer.
     pub receipt_template_id: Option<TemplateId>,
-    /// Campaigns that send from here.
-    pub campaign_ids: Vec<Uuid>,
     /// The gateway of an SMS account.
     pub sms: Option<SmsSettings>,
     /// Where it stands.
@@ -389,7 +382,6 @@ impl Account {
             class_id: row.class_id,
             script_settings: row.script_settings,
             receipt_template_id: row.receipt_template_id,
-            campaign_ids: serde_json::from_value(row.campaign_ids).unwrap_or_default(),
             sms: row.sms.and_then(|sms| serde_json::from_value(sms).ok()),
             state: row.state,
             state_reason: row.state_reason,
@@ -425,7 +417,6 @@ impl From<&account::Model> for AccountCreate {
             class_id: row.class_id,
             script_settings: row.script_settings.as_object().cloned().unwrap_or_default(),
             receipt_template_id: row.receipt_template_id,
-            campaign_ids: serde_json::from_value(row.campaign_ids.clone()).unwrap_or_default(),
             sms: row.sms.clone().and_then(|sms| serde_json::from_value(sms).ok()),
         }
     }

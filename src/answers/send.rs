@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, PaginatorTrait, QueryFilter};
+use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter};
 use serde::Serialize;
 use tokio::task::spawn_blocking;
 use utoipa::ToSchema;
@@ -21,7 +21,7 @@ use crate::{
     clock::Timestamp,
     conversations::{
         drafts,
-        entity::{MessageKind, MessageState, message, upload},
+        entity::{Direction, MessageKind, MessageState, conversation, message, upload},
         outbound::{self, Filed, Letter},
         recipient::Recipient,
     },
@@ -130,17 +130,30 @@ async fn refuse_stale(
     let Some(expected) = wanted.expected.filter(|expected| *expected != last) else { return Ok(()) };
     let found = message::Entity::find_by_id(expected)
         .filter(message::Column::ConversationId.eq(item.conversation_id))
-        .count(db)
+        .one(db)
         .await?;
-    if found == 0 {
-        return Err(Problem::unknown_reference("/expected_last_message_id", "message in the conversation"));
-    }
-    // Ids are in the order of time.
-    if expected > last {
+    let unknown = || Problem::unknown_reference("/expected_last_message_id", "message in the conversation");
+    if is_after(db, &found.ok_or_else(unknown)?, last).await? {
         return Ok(());
     }
     let detail = format!("the customer's newest message is {last}: read it first");
     Err(Problem::new(Code::ConversationChanged, detail))
+}
+
+/// Whether a message came into the conversation after another one that was received.
+///
+/// A mail gets its id when it is read, and an answer of ours may be stored before it: ids tell the order among mails only.
+async fn is_after(db: &impl ConnectionTrait, one: &message::Model, other: MessageId) -> Result<bool, DbErr> {
+    if one.direction == Direction::Inbound {
+        return Ok(one.id > other);
+    }
+    let conversation = conversation::Entity::find_by_id(one.conversation_id).one(db).await?;
+    if conversation.is_some_and(|row| row.last_message_id == Some(one.id)) {
+        return Ok(true);
+    }
+    let answered = message::Entity::find_by_id(other).one(db).await?.and_then(|row| row.message_id_header);
+    let answers: Vec<String> = serde_json::from_value(one.in_reply_to.clone()).unwrap_or_default();
+    Ok(answered.is_some_and(|answered| answers.contains(&answered)))
 }
 
 /// The transaction's part: everything is checked again, now under the locks.

@@ -49,9 +49,9 @@ pub async fn file_answered(app: &App, named: Vec<ConversationId>) -> Result<(), 
         if known.is_some() {
             continue;
         }
-        let printer = Printer::of(app, &find(app.db.read(), row.broadcast_id).await?).await;
+        let printer = printer_of(app, &find(app.db.read(), row.broadcast_id).await?).await?;
         let customer = customer::Entity::find_by_id(row.customer_id).one(app.db.read()).await?;
-        let Some((printer, customer)) = printer.ok().zip(customer) else { continue };
+        let Some((printer, customer)) = printer.zip(customer) else { continue };
         let filed = match printer.print(&row, &customer, row.sent_at.unwrap_or(row.updated_at)) {
             Ok(printed) => printer.filed(app, &row, &printed).await?,
             Err(reason) => {
@@ -68,6 +68,27 @@ pub async fn file_answered(app: &App, named: Vec<ConversationId>) -> Result<(), 
         }
     }
     Ok(())
+}
+
+/// What writes the broadcast's mails; none when something that they are made of is gone. What passes is an error, so that
+/// the answer is taken in when it has passed.
+async fn printer_of(app: &App, row: &broadcast::Model) -> Result<Option<Printer>, AnswerError> {
+    let error = match Printer::of(app, row).await {
+        Ok(printer) => return Ok(Some(printer)),
+        Err(error) => error,
+    };
+    let error = match error.downcast::<DbErr>() {
+        Ok(error) => return Err(error.into()),
+        Err(error) => error,
+    };
+    let reason = match error.downcast::<RawError>() {
+        Ok(error @ (RawError::Corrupt(_) | RawError::CorruptFile(_))) => error.to_string(),
+        Ok(RawError::Store(error @ object_store::Error::NotFound { .. })) => error.to_string(),
+        Ok(error) => return Err(error.into()),
+        Err(error) => format!("{error:#}"),
+    };
+    tracing::warn!(broadcast = %row.id, reason, "a message that is answered cannot be written again");
+    Ok(None)
 }
 
 /// Why an answered message could not be filed.

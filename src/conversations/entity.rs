@@ -125,7 +125,7 @@ pub enum MessageKind {
 /// - `received`: inbound, stored and not yet parsed.
 /// - `parsed`: inbound, parsed.
 /// - `unparsed`: inbound, it cannot be parsed; the raw source is kept.
-/// - `oversize`: inbound, too large to fetch; a stub stands for it.
+/// - `oversize`: inbound, too large to fetch, or its server does not give it; a stub stands for it.
 /// - `scheduled`: outbound, to be sent later.
 /// - `held`: outbound, there is no outgoing server.
 /// - `queued`: outbound, due to be sent.
@@ -164,7 +164,7 @@ pub enum MessageState {
     Parsed,
     /// Inbound: it cannot be parsed; the raw source is kept.
     Unparsed,
-    /// Inbound: too large to fetch; a stub stands for it.
+    /// Inbound: too large to fetch, or its server does not give it; a stub stands for it.
     Oversize,
     /// Outbound: to be sent later.
     Scheduled,

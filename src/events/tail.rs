@@ -10,15 +10,17 @@ use sea_orm::{
 use tokio::sync::broadcast;
 
 use super::entity::{Column, Entity, Model};
-use crate::{app::App, db::Db, workers::Wakes};
+use crate::{
+    app::App,
+    db::{Db, Lock},
+    workers::Wakes,
+};
 
 /// The PostgreSQL channel on which replicas tell each other of new events.
 const CHANNEL: &str = "postroom_events";
 /// A commit of another replica whose call was lost is found after this time.
 const POLL: Duration = Duration::from_secs(1);
 const BATCH: u64 = 500;
-/// The advisory lock under which positions are given; any number that nothing else uses.
-const POSITION_LOCK: i64 = 0x706f_7374_726f_6f6d;
 
 /// Where this process's readers get new events from, in order and without gaps unless they fall far behind.
 #[derive(Clone, Debug)]
@@ -117,12 +119,7 @@ async fn place(db: &Db) -> Result<(), DbErr> {
         return Ok(());
     }
     let tx = db.begin().await?;
-    let lock = Statement::from_sql_and_values(
-        DbBackend::Postgres,
-        "SELECT pg_advisory_xact_lock($1)",
-        [POSITION_LOCK.into()],
-    );
-    tx.execute_raw(lock).await?;
+    Lock::Positions.take(&tx).await?;
     tx.execute_unprepared(
         "UPDATE events SET position = placed.position FROM (\
            SELECT seq, (SELECT coalesce(max(position), 0) FROM events) + row_number() OVER (ORDER BY seq) AS position \

@@ -74,7 +74,7 @@ pub struct Source {
 pub enum Content {
     /// All of it, byte for byte.
     Raw(Vec<u8>),
-    /// It is too large to be fetched.
+    /// It is too large to be fetched, or its server does not give it.
     Oversize {
         /// The size that the server says.
         size_bytes: i64,
@@ -145,8 +145,8 @@ pub enum AcceptError {
 impl From<AcceptError> for Problem {
     fn from(error: AcceptError) -> Self {
         match error {
-            AcceptError::Db(error) => error.into(),
-            AcceptError::Raw(error) => raw_problem(error),
+            AcceptError::Db(error) | AcceptError::Broadcast(AnswerError::Db(error)) => error.into(),
+            AcceptError::Raw(error) | AcceptError::Broadcast(AnswerError::Raw(error)) => raw_problem(error),
             other => Self::internal(other),
         }
     }

@@ -3,7 +3,7 @@
 //! **Nothing is lost, nothing taken twice** (DESIGN rule 1). A message is known by (account, folder, UIDVALIDITY, UID).
 //! Its raw bytes are durable before its row is, and its row and the folder's cursor move in one transaction. Parsing
 //! cannot stop a mailbox: what cannot be read is kept as `unparsed` with what its header says, what was too large to
-//! fetch as an `oversize` stub. The Message-ID threads mail and never drops it.
+//! fetch, or is not given by its server, as an `oversize` stub. The Message-ID threads mail and never drops it.
 //!
 //! **Which conversation** a message joins is told by [`thread`].
 //!

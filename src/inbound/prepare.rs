@@ -197,10 +197,17 @@ impl Shared {
 
     fn oversize(&self, id: MessageId, size_bytes: i64, header: &[u8]) -> (message::Model, Links) {
         let (model, links) = self.header_only(id, header);
-        let state_reason = Some(format!(
-            "too_large: the message has {size_bytes} bytes, of which {} are taken in at most; it is still in the mailbox",
-            self.max_bytes
-        ));
+        let max_bytes = self.max_bytes;
+        let why = if u64::try_from(size_bytes).is_ok_and(|size| size <= max_bytes as u64) {
+            format!(
+                "not_fetched: the mailbox lists a message of {size_bytes} bytes and does not give it as such"
+            )
+        } else {
+            format!(
+                "too_large: the message has {size_bytes} bytes, of which {max_bytes} are taken in at most"
+            )
+        };
+        let state_reason = Some(format!("{why}; it is still in the mailbox"));
         (message::Model { state: MessageState::Oversize, state_reason, ..model }, links)
     }
 

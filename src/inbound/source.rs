@@ -26,7 +26,7 @@ pub(super) const IN_LIST: usize = 500;
 pub enum Fingerprint {
     /// SHA-256 of its bytes.
     Sha256([u8; 32]),
-    /// Of a message that is too large to fetch: what the server says of it.
+    /// Of a message that was not fetched: what the server says of it.
     Oversize {
         /// Its size.
         size_bytes: i64,

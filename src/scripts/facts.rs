@@ -42,7 +42,8 @@ pub struct MessageFacts {
     pub subject: String,
     /// The new text, without quotes and signature; the caller cuts it at a length that suits (64 KiB is plenty).
     pub text: String,
-    /// Header fields: lower-case name → decoded value, the first where a name comes more than once.
+    /// The header fields that are kept (`mail::parse::KEPT`): lower-case name → decoded value, the first where a name
+    /// comes more than once.
     pub headers: BTreeMap<String, String>,
     /// `normal`, `auto_reply`, `bounce`, `complaint`, `list` or `loop`.
     pub class: String,

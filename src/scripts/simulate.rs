@@ -82,7 +82,11 @@ pub struct SimulatedMessage {
     #[serde(default)]
     #[schema(max_length = 65536, examples("It should have come on Friday."))]
     pub text: Option<String>,
-    /// Header fields: lower-case name → value.
+    /// Header fields: lower-case name → value. Of real mail these are kept, and so can be read: `auto-submitted`,
+    /// `precedence`, `list-id`, `list-unsubscribe`, `list-post`, `list-help`, `x-auto-response-suppress`, `return-path`,
+    /// `x-loop`, `x-failed-recipients`, `feedback-id`, `delivered-to`, `x-autoreply`, `x-autorespond`,
+    /// `x-autorespond-to`, `x-auto-reply-from`, `x-mail-autoreply`, `x-vacation`, `x-mailer`,
+    /// `x-ms-exchange-inbox-rules-loop`, and what begins with `x-postroom-`.
     #[serde(default)]
     pub headers: Option<BTreeMap<String, String>>,
     /// What kind of mail it is.

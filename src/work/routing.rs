@@ -97,18 +97,18 @@ impl Routing<'_> {
     /// An item that an agent has meanwhile stays with the agent: its script only finishes what it has to do.
     pub fn route(mut self, item: &mut work_item::Model) {
         let from = (item.state != WorkState::New).then_some(item.state);
-        let Some(version) = item.script_version_id.or_else(|| self.world.version_for(&self.subject.account))
-        else {
-            self.fall_back(item, None);
-            return self.told(from, item);
-        };
-        item.script_version_id = Some(version);
-        let script = self.world.script(version);
-        let Some(script) = script.as_ref().map(|script| &script.compiled) else {
+        item.script_version_id =
+            item.script_version_id.or_else(|| self.world.version_for(&self.subject.account));
+        let script = item.script_version_id.and_then(|version| self.world.script(version));
+        let Some(script) = script.as_ref() else {
+            if held(item) {
+                return let_go(item);
+            }
             let error = json!({ "code": "script_missing", "detail": "the script version cannot be run" });
-            self.fall_back(item, Some(error));
+            self.fall_back(item, item.script_version_id.map(|_| error));
             return self.told(from, item);
         };
+        let (version, script) = (script.version_id, &script.compiled);
         let standing = item.run.take().and_then(|run| serde_json::from_value::<Standing>(run).ok());
         let (mut run, outcome) = match standing {
             Some(Standing { run, outcome }) => {
@@ -119,9 +119,7 @@ impl Routing<'_> {
         };
         let progress = self.advance(script, &mut run, item, outcome.as_deref());
         if held(item) {
-            state::end_script(item);
-            (item.timer, item.due_at) = (None, None);
-            return;
+            return let_go(item);
         }
         self.settle(item, script, run, progress);
         self.told(from, item);
@@ -271,6 +269,12 @@ impl Routing<'_> {
 /// Whether an agent has the item or had it to its end.
 fn held(item: &work_item::Model) -> bool {
     holder(item).is_some() || item.state == WorkState::Completed
+}
+
+/// Ends the script of an item that is with an agent or done: it stays where it is.
+fn let_go(item: &mut work_item::Model) {
+    state::end_script(item);
+    (item.timer, item.due_at) = (None, None);
 }
 
 /// What a script may know of its item.

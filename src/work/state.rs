@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use sea_orm::{
     ActiveModelTrait,
     ActiveValue::{NotSet, Set},
-    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, ExprTrait, IntoActiveModel, QueryFilter,
-    QueryOrder, QuerySelect, UpdateMany,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, ExprTrait, IntoActiveModel,
+    Iterable, QueryFilter, QueryOrder, QuerySelect, UpdateMany,
     sea_query::{CaseStatement, Expr, Func},
 };
 
@@ -22,7 +22,7 @@ use crate::{
     db::{among, in_list},
     events::NewEvent,
     http::{Caller, Code, Problem},
-    id::{ConversationId, QueueId, UserId, WorkItemId},
+    id::{ConversationId, QueueId, ScriptVersionId, UserId, WorkItemId},
     queues::entity::queue,
 };
 
@@ -153,6 +153,19 @@ pub fn enqueue(item: &mut work_item::Model, queue: &queue::Model, now: Timestamp
 pub fn end_script(item: &mut work_item::Model) {
     item.run = None;
     item.run_continues = false;
+}
+
+/// Whether one of these script versions still has something to do for an item.
+///
+/// # Errors
+/// Whatever the database says.
+pub async fn is_any_run(db: &impl ConnectionTrait, versions: &[ScriptVersionId]) -> Result<bool, DbErr> {
+    let ended = [WorkState::Completed, WorkState::Discarded, WorkState::Failed];
+    let under_way = work_item::Entity::find()
+        .filter(work_item::Column::State.is_in(WorkState::iter().filter(|state| !ended.contains(state))))
+        .filter(work_item::Column::Run.is_not_null())
+        .filter(among(work_item::Column::ScriptVersionId, versions.iter().copied()));
+    Ok(under_way.limit(1).one(db).await?.is_some())
 }
 
 /// The queue an item goes back to: the one it came from, else its account's fallback queue.

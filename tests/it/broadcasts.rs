@@ -9,7 +9,7 @@ use postroom::{
     mail::parse::{Limits, parse},
     workers::Step,
 };
-use sea_orm::{ActiveModelTrait, ActiveValue::Set, EntityTrait};
+use sea_orm::{ActiveModelTrait, ActiveValue::Set, ConnectionTrait, EntityTrait};
 use serde_json::{Value, json};
 
 use crate::{
@@ -469,6 +469,16 @@ on_both! {
         let account = shown["account_id"].as_str().unwrap().parse().unwrap();
         let mail = sink.received().into_iter().find(|mail| mail.to == ["c1@example.org"]).unwrap();
         let sent = parse(&mail.raw, &Limits::default()).unwrap().message_id.unwrap();
+        // An answer that cannot be looked into right now is not taken in without what it answers.
+        let rename = async |from: &str, to: &str| {
+            let tx = app.app.db.begin().await.unwrap();
+            tx.execute_unprepared(&format!("ALTER TABLE {from} RENAME TO {to}")).await.unwrap();
+            tx.commit().await.unwrap();
+        };
+        rename("templates", "templates_away").await;
+        let early = format!("From: c1@example.org\r\nIn-Reply-To: <{sent}>\r\n\r\nEarly\r\n");
+        assert_eq!(push(&admin, account, early).await.status, 500);
+        rename("templates_away", "templates").await;
         let conversation = push_mail(&admin, account, &format!("In-Reply-To: <{sent}>")).await;
         let again = push_mail(&admin, account, &format!("References: <{sent}>\r\nX-Second: yes")).await;
         assert_eq!(conversation, again);

@@ -183,7 +183,6 @@ impl Floor<'_> {
             class_id: None,
             script_settings: json!({}),
             receipt_template_id: None,
-            campaign_ids: json!([]),
             sms: None,
             state: AccountState::Active,
             state_reason: None,

@@ -7,14 +7,16 @@ use postroom::{
     agents::entity::AgentState,
     clock::Clock,
     conversations::entity::{ConversationState, MessageKind, auto_answer, conversation, message},
-    id::TemplateId,
+    id::{ScriptVersionId, TemplateId},
     queues::entity::QueueState,
     work::{
-        entity::{OfferState, Timer, WorkState},
+        entity::{OfferState, Timer, WorkState, work_item},
         timers::expire,
     },
 };
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder};
+use sea_orm::{
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder,
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -213,6 +215,53 @@ on_both! {
         let item = floor.reload(&item).await;
         assert_eq!((item.state, item.timer, item.run), (WorkState::Assigned, None, None));
         assert_eq!(json!(item.class_id), class["id"]);
+    }
+
+    async fn an_item_that_an_agent_has_stays_with_the_agent_when_its_script_is_gone(app) {
+        let app = still(&app).await;
+        let floor = Floor(&app);
+        let group = floor.group(|_| {}).await;
+        let (queue, fallback) = (floor.queue(&[group.id], |_| {}).await, floor.queue(&[], |_| {}).await);
+        let script = floor.script(json!({
+            "start": "queue",
+            "steps": {
+                "queue": enqueue(&queue.id, json!({ "assigned": "urgent", "queue_full": "done", "closed": "done" })),
+                "urgent": { "type": "set_priority", "priority": 1, "next": { "done": "done" } },
+                "done": { "type": "end", "result": "done" },
+            },
+        })).await;
+        let account = floor.account(Some(fallback.id), Some(script)).await;
+        let anna = floor.agent("anna", &[group.id]).await;
+        let (kept, done) = (floor.item(&account, "kept").await, floor.item(&account, "done").await);
+        let ids = [kept.id, done.id].map(|id| id.to_string());
+        for _ in &ids {
+            anna.client.post("/v1/work-items/claim", json!({})).await.ok();
+        }
+        anna.client.post(&format!("/v1/work-items/{}/complete", ids[1]), json!({})).await.ok();
+        let tx = app.app.db.begin().await.unwrap();
+        let free = account::ActiveModel { id: Set(account.id), script_id: Set(None), ..Default::default() };
+        free.update(&*tx).await.unwrap();
+        tx.commit().await.unwrap();
+        let admin = app.admin().await;
+        let path = format!("/v1/scripts/{script}");
+        let refused = admin.delete(&path).await;
+        refused.problem(409, "in_use");
+        assert!(refused.body["detail"].as_str().unwrap().contains("under way"), "{}", refused.body);
+        // A version that no process remembers.
+        let lost = work_item::ActiveModel {
+            script_version_id: Set(Some(ScriptVersionId::new(floor.now()))),
+            ..Default::default()
+        };
+        let tx = app.app.db.begin().await.unwrap();
+        work_item::Entity::update_many().set(lost).exec(&*tx).await.unwrap();
+        tx.commit().await.unwrap();
+        floor.wait_s(0).await;
+        for (item, state) in [(&kept, WorkState::Assigned), (&done, WorkState::Completed)] {
+            let item = floor.reload(item).await;
+            assert_eq!((item.state, item.timer, item.run, item.error), (state, None, None, None));
+            assert_eq!(item.queue_id, Some(queue.id));
+        }
+        assert_eq!(admin.delete(&path).await.status, 204);
     }
 
     async fn a_script_that_fails_sends_the_item_to_the_fallback_queue_with_the_error_on_it(app) {

@@ -163,6 +163,7 @@ async fn log_in(
     let username = needed(form.username, "username")?.trim().to_lowercase();
     let password = needed(form.password, "password")?;
     let address = client_address(request, &app.config.http.trusted_proxies);
+    let wrong = || Problem::new(Code::InvalidGrant, "the user name or the password is not right");
     let attempt = Attempt::begin(app, &username, address).await?;
     let user = user::Entity::find().filter(user::Column::Username.eq(username)).one(app.db.read()).await?;
     let stored = user.as_ref().map(|user| user.password_hash.as_str());
@@ -174,14 +175,24 @@ async fn log_in(
             let subject = user.map(|user| ("users".to_owned(), user.id.to_string()));
             let details = json!({ "grant_type": "password" });
             actor.note(app, failed(subject, details)).await;
-            return Err(Problem::new(Code::InvalidGrant, "the user name or the password is not right"));
+            return Err(wrong());
         }
     };
     let (access_token, expires_in) = token::issue(app, &user).await?;
     let (now, tx) = (app.clock.now(), app.db.begin().await?);
     attempt.succeed(&tx).await?;
     let seen = user::ActiveModel { last_login_at: Set(Some(now)), ..Default::default() };
-    user::Entity::update_many().set(seen).filter(user::Column::Id.eq(user.id)).exec(&*tx).await?;
+    // The password may have been changed since it was read; what changes it waits here, or this for it.
+    let still = user::Entity::update_many()
+        .set(seen)
+        .filter(user::Column::Id.eq(user.id))
+        .filter(user::Column::PasswordHash.eq(&user.password_hash))
+        .filter(user::Column::Disabled.eq(false))
+        .exec(&*tx)
+        .await?;
+    if still.rows_affected == 0 {
+        return Err(wrong());
+    }
     let refresh_token = refresh::issue(app, &tx, user.id, new_uuid(now), now).await?;
     let details = json!({ "grant_type": "password" });
     let actor = actor.known_as(user.id.uuid(), &user.username);
@@ -198,7 +209,7 @@ async fn refresh(app: &App, form: TokenRequest, actor: Actor) -> Result<TokenAns
     // Signed before the old token is spent, so that a failure to sign costs nobody their login.
     let (access_token, expires_in) = token::issue(app, &user).await?;
     let (now, tx) = (app.clock.now(), app.db.begin().await?);
-    let used = refresh::spend(&tx, &given, now).await?;
+    let used = refresh::spend(&tx, &found, now).await?;
     if let Use::Spent(old) = used {
         let next = refresh::issue(app, &tx, user.id, old.family_id, now).await?;
         tx.commit().await?;
@@ -294,7 +305,7 @@ pub async fn revoke_token(
 ) -> Result<HttpResponse, Problem> {
     if let Some(found) = refresh::find(&app, &form.0.token).await? {
         let (now, tx) = (app.clock.now(), app.db.begin().await?);
-        refresh::revoke_family(&tx, found.family_id, now).await?;
+        refresh::revoke_family(&tx, &found, now).await?;
         let actor = actor.known_as(found.user_id.uuid(), "");
         actor.record(&tx, now, "revoke_token", ("users", found.user_id), json!({})).await?;
         tx.commit().await?;

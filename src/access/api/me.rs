@@ -62,7 +62,8 @@ pub async fn get_me(app: web::Data<App>, caller: Caller) -> Result<HttpResponse,
 
 /// Change the caller's own password.
 ///
-/// All refresh tokens of the user end: log in again with the new password.
+/// All refresh tokens of the user end: log in again with the new password. Access tokens that are out end by themselves
+/// within 15 minutes.
 #[utoipa::path(tag = "access", request_body = PasswordChange, responses(
     (status = 204, description = "It is changed."),
     (status = 429, description = "Too many wrong passwords: wait as long as `Retry-After` says.", body = ProblemBody, content_type = "application/problem+json")))]

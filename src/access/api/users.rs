@@ -274,7 +274,7 @@ pub async fn get_user(app: web::Data<App>, id: Path<UserId>) -> Result<HttpRespo
 /// Change a user.
 ///
 /// Disabling a user or changing the role counts at once, also for access tokens that are already out. A new password
-/// ends all logins of the user.
+/// ends all refresh tokens of the user: access tokens that are out end by themselves within 15 minutes.
 #[utoipa::path(tag = "access", params(("id" = UserId, Path)),
     request_body(content = ref("#/components/schemas/UserPatch"), content_type = "application/merge-patch+json"),
     responses((status = 200, description = "The changed user.", body = User, headers(("ETag" = String)))))]
@@ -339,7 +339,8 @@ pub async fn delete_user(
 
 /// Give a user a one-time password.
 ///
-/// All logins of the user end. Until the password is changed, the user can do nothing else.
+/// All refresh tokens of the user end. Until the password is changed, the user can do nothing else, also with access
+/// tokens that are already out.
 #[utoipa::path(tag = "access", params(("id" = UserId, Path)),
     responses((status = 200, description = "The password.", body = OneTimePassword)))]
 #[post("/users/{id}/reset-password")]

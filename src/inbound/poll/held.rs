@@ -40,8 +40,10 @@ const PAUSE_MS: (i64, i64) = (1_000, 300_000);
 const LONG_PAUSE_MS: (i64, i64) = (300_000, 3_600_000);
 /// How many messages that cannot be fetched are remembered.
 const SUSPECTS_MAX: usize = 400;
-/// So often a message is fetched alone before it is taken in as a stub.
+/// So often fetching a message alone fails by its own fault before it is taken in as a stub.
 pub(super) const STRIKES: u32 = 4;
+/// After so many seconds the trouble with a message is its own, even when no other could be fetched either.
+const PATIENCE_S: i64 = 3_600;
 
 /// How the holding of an account ended, when nothing failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,21 +88,32 @@ impl Held {
         self.troubled.store(true, Ordering::Release);
     }
 
-    /// How often fetching a message alone failed; none for one that is not suspected.
-    pub(super) fn strikes(&self, uid_validity: u32, uid: u32) -> Option<u32> {
-        let is = |suspect: &&Suspect| suspect.uid_validity == uid_validity && suspect.uid == uid;
-        self.note(|health| health.suspects.iter().find(is).map(|suspect| suspect.failures))
+    /// How often fetching a message alone failed by its own fault.
+    pub(super) fn strikes(&self, uid_validity: u32, uid: u32) -> u32 {
+        self.note(|health| find(health, uid_validity, uid).map_or(0, |at| health.suspects[at].failures))
     }
 
-    /// Suspects a message, and counts further failures of one that is suspected already.
+    /// When a suspect's turn is: the one that failed last comes last. None for a message that is not suspected.
+    pub(super) fn turn(&self, uid_validity: u32, uid: u32) -> Option<usize> {
+        self.note(|health| find(health, uid_validity, uid))
+    }
+
+    /// Whether a message could not be fetched for so long that it can only be its own fault.
+    pub(super) fn is_overdue(&self, uid_validity: u32, uid: u32) -> bool {
+        let now = self.app.clock.now();
+        let overdue = |suspect: &Suspect| suspect.since.plus_s(PATIENCE_S) <= now;
+        self.note(|health| find(health, uid_validity, uid).is_some_and(|at| overdue(&health.suspects[at])))
+    }
+
+    /// Suspects a message, and counts further failures of one that is suspected already; its turn is last now.
     pub(super) fn suspect(&self, uid_validity: u32, uid: u32, failures: u32) {
+        let since = self.app.clock.now();
         self.note(|health| {
-            let room = health.suspects.len() < SUSPECTS_MAX;
-            let known = health.suspects.iter_mut().find(|s| s.uid_validity == uid_validity && s.uid == uid);
-            match known {
-                Some(suspect) => suspect.failures = suspect.failures.saturating_add(failures),
-                None if room => health.suspects.push(Suspect { uid_validity, uid, failures }),
-                None => {}
+            let known = find(health, uid_validity, uid).map(|at| health.suspects.remove(at));
+            let mut suspect = known.unwrap_or(Suspect { uid_validity, uid, failures: 0, since });
+            suspect.failures = suspect.failures.saturating_add(failures);
+            if health.suspects.len() < SUSPECTS_MAX {
+                health.suspects.push(suspect);
             }
         });
     }
@@ -272,6 +285,10 @@ impl Held {
             account::Model { state: AccountState::Failing, state_reason: Some(detail), ..row.clone() };
         (!failing).then(|| event("account.failing", &now_failing))
     }
+}
+
+fn find(health: &Health, uid_validity: u32, uid: u32) -> Option<usize> {
+    health.suspects.iter().position(|suspect| suspect.uid_validity == uid_validity && suspect.uid == uid)
 }
 
 /// How long to wait after so many failures in a row; `jitter` between 0 and 1 keeps accounts from moving in step.

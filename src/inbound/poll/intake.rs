@@ -24,6 +24,9 @@ use crate::{
     mail::imap::{Batches, FetchLimits, Fetched, ImapError, Listed},
 };
 
+/// So many strikes, and the header of a message is not asked for any more either.
+const HEADER_STRIKES: u32 = 2 * STRIKES;
+
 /// A message on its way in.
 struct Item {
     uid: u32,
@@ -86,7 +89,7 @@ pub(super) async fn take(
 ) -> Result<bool, MailboxError> {
     let validity = mailbox.uid_validity;
     let (mut suspects, healthy): (Vec<_>, Vec<_>) =
-        listed.into_iter().partition(|message| held.strikes(validity, message.uid).is_some());
+        listed.into_iter().partition(|message| held.turn(validity, message.uid).is_some());
     let plan = Batches::plan(healthy, &limits(held));
     // A batch that fails could not be remembered: its turn comes when there is room again.
     if held.is_crowded(limits(held).batch_messages)
@@ -103,13 +106,13 @@ pub(super) async fn take(
     take_suspects(mailbox, held, suspects).await
 }
 
-/// Takes in suspects one by one; those that failed most often come last, so that they hold up nobody.
+/// Takes in suspects one by one; those that failed last come last, so that they hold up nobody.
 async fn take_suspects(
     mailbox: &mut Mailbox,
     held: &Held,
     mut suspects: Vec<Listed>,
 ) -> Result<bool, MailboxError> {
-    suspects.sort_by_key(|message| held.strikes(mailbox.uid_validity, message.uid));
+    suspects.sort_by_key(|message| held.turn(mailbox.uid_validity, message.uid));
     for message in suspects {
         if held.app.shutdown.is_stopping() {
             return Ok(false);
@@ -171,7 +174,7 @@ async fn take_batches(
 
 /// Pairs what was listed with what came. When nothing came, its messages are fetched alone from now on.
 fn received(
-    mailbox: &Mailbox,
+    mailbox: &mut Mailbox,
     held: &Held,
     batch: &[Listed],
     found: Result<Vec<Fetched>, ImapError>,
@@ -180,11 +183,17 @@ fn received(
     let found = match found {
         Ok(found) => found,
         Err(error) => {
-            let strikes = if batch.len() == 1 { strikes_for(&error) } else { 0 };
-            batch.iter().for_each(|message| held.suspect(validity, message.uid, strikes));
+            match batch {
+                [message] => {
+                    let strikes = strikes_for(&error, is_own(mailbox, held, message.uid), 1);
+                    held.suspect(validity, message.uid, strikes);
+                }
+                _ => batch.iter().for_each(|message| held.suspect(validity, message.uid, 0)),
+            }
             return Err(error.into());
         }
     };
+    mailbox.fetched |= !found.is_empty();
     // Mostly they were expunged just now; if not, they are tried again.
     let came = |uid: u32| found.binary_search_by_key(&uid, |message| message.uid).is_ok();
     batch.iter().filter(|message| !came(message.uid)).for_each(|m| held.suspect(validity, m.uid, 0));
@@ -201,26 +210,44 @@ fn received(
     Ok(found.into_iter().map(item).collect())
 }
 
-/// A message that is larger than announced will be so the next time, too; anything else may pass.
-fn strikes_for(error: &ImapError) -> u32 {
-    if matches!(error, ImapError::TooLarge { .. }) { STRIKES } else { 1 }
+/// Whether trouble while one message is fetched is the message's: others come, or it does not pass.
+fn is_own(mailbox: &Mailbox, held: &Held, uid: u32) -> bool {
+    mailbox.fetched || held.is_overdue(mailbox.uid_validity, uid)
+}
+
+/// How much a failed fetch says against the message. `own` says whether trouble of the server or the connection is to
+/// be put down to it, and `other` how much an answer counts that makes no sense.
+fn strikes_for(error: &ImapError, own: bool, other: u32) -> u32 {
+    match error {
+        // It is larger than announced, and will be so the next time, too.
+        ImapError::TooLarge { .. } => STRIKES,
+        ImapError::Net(_)
+        | ImapError::Timeout { .. }
+        | ImapError::Closed { .. }
+        | ImapError::Refused { .. } => u32::from(own),
+        _ => other,
+    }
 }
 
 async fn take_alone(mailbox: &mut Mailbox, held: &Held, message: Listed) -> Result<(), MailboxError> {
     let (validity, uid) = (mailbox.uid_validity, message.uid);
     let oversize = message.size_bytes > limits(held).message_bytes;
-    if oversize || held.strikes(validity, uid).is_some_and(|strikes| strikes >= STRIKES) {
+    if oversize || held.strikes(validity, uid) >= STRIKES {
         stub(mailbox, held, message).await?;
     } else {
         let batch = [message];
         let found = mailbox.session.fetch_raw(&batch, &limits(held)).await;
-        let refused = matches!(found, Err(ImapError::Refused { .. })) && !mailbox.session.is_broken();
-        if refused || found.as_ref().is_ok_and(Vec::is_empty) {
-            held.suspect(validity, uid, 1);
-            return Ok(());
+        match received(mailbox, held, &batch, found) {
+            // It is not given now, and the connection goes on.
+            Err(MailboxError::Imap(ImapError::Refused { .. })) if !mailbox.session.is_broken() => {
+                return Ok(());
+            }
+            Ok(items) if items.is_empty() => {
+                held.suspect(validity, uid, 1);
+                return Ok(());
+            }
+            items => Place::of(mailbox, held).store(items?, true).await?,
         }
-        let items = received(mailbox, held, &batch, found)?;
-        Place::of(mailbox, held).store(items, true).await?;
     }
     held.retain_suspects(|v, u| (v, u) != (validity, uid));
     Ok(())
@@ -239,21 +266,22 @@ async fn stub(mailbox: &mut Mailbox, held: &Held, message: Listed) -> Result<(),
     Place::of(mailbox, held).store(vec![item], false).await
 }
 
-/// What the header of a message says; none of one that is known to lie about itself, which is left alone altogether.
+/// What the header of a message says; none when it cannot be fetched either.
 async fn header(
     mailbox: &mut Mailbox,
     held: &Held,
     message: &Listed,
 ) -> Result<Option<Vec<u8>>, MailboxError> {
     let (validity, uid) = (mailbox.uid_validity, message.uid);
-    if held.strikes(validity, uid).is_some_and(|strikes| strikes >= STRIKES) {
+    let strikes = held.strikes(validity, uid);
+    if strikes >= HEADER_STRIKES {
         return Ok(None);
     }
     let found = mailbox.session.fetch_header(uid).await;
     if let Err(error) = &found {
-        let may_pass =
-            matches!(error, ImapError::Net(_) | ImapError::Timeout { .. } | ImapError::Closed { .. });
-        held.suspect(validity, uid, if may_pass { 1 } else { STRIKES });
+        let more = 2 * strikes_for(error, is_own(mailbox, held, uid), STRIKES);
+        // Of a message that was given up the header is asked for once.
+        held.suspect(validity, uid, if strikes >= STRIKES { HEADER_STRIKES } else { more });
     }
     Ok(found?)
 }

@@ -34,6 +34,8 @@ pub(super) struct Mailbox {
     pub last_uid: u32,
     /// Whether each message must be compared with those that we have.
     pub renumbered: bool,
+    /// Whether a message was fetched on this connection, so that it works.
+    pub fetched: bool,
     /// When the whole folder is compared again.
     compare_at: Timestamp,
 }
@@ -184,8 +186,14 @@ impl Mailbox {
         let endpoint = mailbox::endpoint(app, inbound)?;
         let credentials = mailbox::credentials(app, &held.account).await?;
         let session = Session::connect(&endpoint, &credentials, mailbox::timeouts(app)).await?;
-        let mut mailbox =
-            Self { session, uid_validity: 0, last_uid: 0, renumbered: false, compare_at: app.clock.now() };
+        let mut mailbox = Self {
+            session,
+            uid_validity: 0,
+            last_uid: 0,
+            renumbered: false,
+            fetched: false,
+            compare_at: app.clock.now(),
+        };
         mailbox.reopen(held).await?;
         Ok(mailbox)
     }

@@ -6,15 +6,6 @@ use super::session::Session;
 use super::uid_set::uid_sets;
 use super::wire::Command;
 
-/// What became of messages that were to leave the folder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Removal {
-    /// They are gone from the folder.
-    Removed,
-    /// They are only marked `\Deleted`: without UIDPLUS (RFC 4315) an EXPUNGE would also take what others marked.
-    OnlyMarked,
-}
-
 impl Session {
     /// Sets `\Seen`.
     ///
@@ -29,11 +20,10 @@ impl Session {
     ///
     /// # Errors
     /// [`ImapError::FolderMissing`] when the target does not exist.
-    pub async fn move_to(&mut self, uids: &[u32], folder: &str) -> Result<Removal, ImapError> {
+    pub async fn move_to(&mut self, uids: &[u32], folder: &str) -> Result<(), ImapError> {
         let target = folder_argument(folder)?;
         if self.offers("MOVE") {
-            self.transfer(uids, "MOVE", folder, &target).await?;
-            return Ok(Removal::Removed);
+            return self.transfer(uids, "MOVE", folder, &target).await;
         }
         // A message already marked was copied by an earlier try that did not get to the end.
         let mut copied = Vec::new();
@@ -45,17 +35,17 @@ impl Session {
         self.delete(uids).await
     }
 
-    /// Marks messages `\Deleted` and, with UIDPLUS, expunges just these.
+    /// Marks messages `\Deleted` and, with UIDPLUS (RFC 4315), expunges just these: without it an EXPUNGE would also take
+    /// what others marked.
     ///
     /// # Errors
     /// When the server refuses or the connection is gone.
-    pub async fn delete(&mut self, uids: &[u32]) -> Result<Removal, ImapError> {
+    pub async fn delete(&mut self, uids: &[u32]) -> Result<(), ImapError> {
         self.over_sets(uids, "STORE", |set| format!("UID STORE {set} +FLAGS.SILENT (\\Deleted)")).await?;
         if !self.offers("UIDPLUS") {
-            return Ok(Removal::OnlyMarked);
+            return Ok(());
         }
-        self.over_sets(uids, "EXPUNGE", |set| format!("UID EXPUNGE {set}")).await?;
-        Ok(Removal::Removed)
+        self.over_sets(uids, "EXPUNGE", |set| format!("UID EXPUNGE {set}")).await
     }
 
     async fn over_sets(

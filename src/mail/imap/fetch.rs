@@ -27,8 +27,6 @@ pub struct Listed {
     pub size_bytes: u64,
     /// `INTERNALDATE` as milliseconds since 1970, when it can be read.
     pub internal_date_ms: Option<i64>,
-    /// Whether `\Seen` is set.
-    pub seen: bool,
     /// Whether `\Deleted` is set.
     pub deleted: bool,
 }
@@ -227,7 +225,6 @@ fn read_listed(attributes: &[AttributeValue<'_>]) -> Option<Listed> {
         uid: uid?,
         size_bytes: size?,
         internal_date_ms: date,
-        seen: has("\\Seen"),
         deleted: has("\\Deleted"),
     })
 }
@@ -265,7 +262,7 @@ mod tests {
     use super::*;
 
     fn message(uid: u32, size_bytes: u64) -> Listed {
-        Listed { uid, size_bytes, internal_date_ms: None, seen: false, deleted: false }
+        Listed { uid, size_bytes, internal_date_ms: None, deleted: false }
     }
 
     fn uids(batch: &[Listed]) -> Vec<u32> {

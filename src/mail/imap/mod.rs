@@ -17,7 +17,6 @@ mod wire;
 use std::fmt;
 use std::time::Duration;
 
-pub use change::Removal;
 pub use check::check;
 pub use fetch::{Batches, FetchLimits, Fetched, Listed};
 pub use idle::IdleEvent;

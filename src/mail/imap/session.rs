@@ -30,12 +30,6 @@ pub enum Access {
 pub struct Selected {
     /// UIDs mean the same messages for as long as this number stays (RFC 3501 §2.3.1.1).
     pub uid_validity: u32,
-    /// The UID that the next message gets, when the server says so.
-    pub uid_next: Option<u32>,
-    /// How many messages the folder holds.
-    pub exists: u32,
-    /// The folder's modification sequence, where CONDSTORE is offered (RFC 7162).
-    pub highest_modseq: Option<u64>,
 }
 
 /// One logged-in IMAP connection.
@@ -88,20 +82,15 @@ impl Session {
     /// [`ImapError::FolderMissing`] when the server says NO, unless it says that this will pass.
     pub async fn select(&mut self, folder: &str, access: Access) -> Result<Selected, ImapError> {
         let verb = if access == Access::ReadWrite { "SELECT" } else { "EXAMINE" };
-        // Without the parameter most servers keep the modification sequence to themselves (RFC 7162 §3.1.8).
-        let condstore = if self.offers("CONDSTORE") { " (CONDSTORE)" } else { "" };
-        let line = format!("{verb} {}{condstore}", folder_argument(folder)?);
-        let (mut uid_validity, mut uid_next, mut highest_modseq) = (None, None, None);
+        let line = format!("{verb} {}", folder_argument(folder)?);
+        let mut uid_validity = None;
         self.wire.exists = 0;
         let command = Command::new(verb, &line, self.timeouts.command);
         let done = self.wire.run(command, |response| {
-            if let Response::Data { outcome, .. } = response {
-                match outcome.code {
-                    Some(ResponseCode::UidValidity(value)) => uid_validity = Some(value),
-                    Some(ResponseCode::UidNext(value)) => uid_next = Some(value),
-                    Some(ResponseCode::HighestModSeq(value)) => highest_modseq = Some(value),
-                    _ => {}
-                }
+            if let Response::Data { outcome, .. } = response
+                && let Some(ResponseCode::UidValidity(value)) = outcome.code
+            {
+                uid_validity = Some(value);
             }
         });
         let done = done.await?;
@@ -114,8 +103,7 @@ impl Session {
             during: verb,
             reason: "the folder has no UIDVALIDITY, so its messages cannot be told apart".to_owned(),
         };
-        let uid_validity = uid_validity.ok_or_else(missing)?;
-        Ok(Selected { uid_validity, uid_next, exists: self.wire.exists, highest_modseq })
+        Ok(Selected { uid_validity: uid_validity.ok_or_else(missing)? })
     }
 
     /// Asks for news; true when messages arrived since the last look. One command, no new login.
@@ -156,12 +144,6 @@ impl Session {
     #[must_use]
     pub fn supports_idle(&self) -> bool {
         self.offers("IDLE")
-    }
-
-    /// How many messages the open folder holds, as far as the server has said.
-    #[must_use]
-    pub fn exists(&self) -> u32 {
-        self.wire.exists
     }
 
     /// Whether an error or a command given up half-way has made this connection useless.

@@ -32,6 +32,7 @@ use crate::{
         },
         library,
     },
+    work::state::is_any_run,
 };
 
 /// Adds the operations.
@@ -304,7 +305,9 @@ pub async fn update_script(
     Ok(Answer::ok(&script)?.versioned(version).into_response())
 }
 
-/// Delete a script that no account uses, with its versions. The default script stays.
+/// Delete a script that nothing uses, with its versions. The default script stays.
+///
+/// It is in use while an account names it, or a work item is under way with one of its versions.
 #[utoipa::path(tag = "scripts", params(("id" = ScriptId, Path)),
     responses((status = 204, description = "It is gone.")))]
 #[delete("/scripts/{id}")]
@@ -321,6 +324,14 @@ pub async fn delete_script(
         return Err(Problem::new(
             Code::InUse,
             "the default script serves every account that names no script",
+        ));
+    }
+    let versions = version::Entity::find().filter(version::Column::ScriptId.eq(row.id)).all(&*tx).await?;
+    let versions: Vec<_> = versions.into_iter().map(|version| version.id).collect();
+    if is_any_run(&*tx, &versions).await? {
+        return Err(Problem::new(
+            Code::InUse,
+            "work items are under way with it: they end with their version",
         ));
     }
     row.delete(&*tx).await?;

@@ -1,9 +1,11 @@
 //! From local days and times to moments, across changes of the clock.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Datelike, LocalResult, NaiveDate, NaiveDateTime, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 
-use super::{Calendar, Day, Entry, Rule, TimeOfDay};
+use super::{Calendar, Day, Entry, Rank, Rule, TimeOfDay};
 
 /// How far ahead [`Calendar::next_change`] looks, in days.
 pub const HORIZON_DAYS: u32 = 400;
@@ -11,18 +13,31 @@ pub const HORIZON_DAYS: u32 = 400;
 /// Longest gap that a change of the clock has made so far is a day; a little more ends the search for its end.
 const LONGEST_GAP_MINUTES: i64 = 26 * 60;
 
+/// When an entry holds: from a moment to another one, which is excluded.
+type Interval = (DateTime<Utc>, DateTime<Utc>);
+
 impl Calendar {
     /// The first moment after `at` at which the calendar opens or closes; `None` if there is none within 400 days.
     pub fn next_change(&self, at: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let open = self.is_open(at);
+        let (zone, open) = (self.timezone.0, self.is_open(at));
         // Day by day, so that the usual answer (today or tomorrow) costs no more than those days.
-        let mut day = at.with_timezone(&self.timezone.0).date_naive();
+        let mut day = at.with_timezone(&zone).date_naive();
+        let mut lasting = self.intervals_on(day.pred_opt()?);
+        let mut start = DateTime::<Utc>::MIN_UTC;
         for _ in 0..=HORIZON_DAYS {
-            let next = self.edges_on(day)?.into_iter().find(|edge| *edge > at && self.is_open(*edge) != open);
-            if next.is_some() {
-                return next;
+            let next_day = day.succ_opt()?;
+            let end = first_moment(zone, local(next_day, TimeOfDay::MIDNIGHT)?)?;
+            // No interval reaches further than into the day after the one on which it begins.
+            let today = self.intervals_on(day);
+            lasting.extend_from_slice(&today);
+            let is_next = |edge: DateTime<Utc>| edge > at && start <= edge && edge < end;
+            let next = changes(&lasting).find(|(edge, now_open)| is_next(*edge) && *now_open != open);
+            if let Some((edge, _)) = next {
+                return Some(edge);
             }
-            day = day.succ_opt()?;
+            lasting = today;
+            lasting.retain(|((_, to), _)| *to >= end);
+            (day, start) = (next_day, end);
         }
         None
     }
@@ -32,20 +47,39 @@ impl Calendar {
         if self.is_open(at) { Some(at) } else { self.next_change(at) }
     }
 
-    /// The moments of a local day at which an entry begins or ends, in order.
-    fn edges_on(&self, day: NaiveDate) -> Option<Vec<DateTime<Utc>>> {
-        let zone = self.timezone.0;
-        let start_of = |day| first_moment(zone, local(day, TimeOfDay::MIDNIGHT)?);
-        let (start, end) = (start_of(day)?, start_of(day.succ_opt()?)?);
-        // No interval reaches further than into the day after the one on which it begins.
-        let days = [day.pred_opt()?, day];
-        let intervals = self.entries.iter().flat_map(|entry| days.map(|day| entry.interval_on(zone, day)));
-        let edges = intervals.flatten().flat_map(|(from, to)| [from, to]);
-        let mut edges: Vec<_> = edges.filter(|edge| start <= *edge && *edge < end).collect();
-        edges.sort_unstable();
-        edges.dedup();
-        Some(edges)
+    /// The intervals that begin on a local day, with the rank of their entries.
+    fn intervals_on(&self, day: NaiveDate) -> Vec<(Interval, Rank)> {
+        let intervals = self.entries.iter().filter_map(|entry| {
+            let interval = entry.interval_on(self.timezone.0, day)?;
+            Some((interval, entry.rank()))
+        });
+        intervals.collect()
     }
+}
+
+/// The moments at which an interval begins or ends, in order, and whether it is open from then on.
+fn changes(intervals: &[(Interval, Rank)]) -> impl Iterator<Item = (DateTime<Utc>, bool)> {
+    let edges = intervals.iter().flat_map(|((from, to), rank)| [(*from, true, *rank), (*to, false, *rank)]);
+    let mut edges: Vec<_> = edges.collect();
+    edges.sort_unstable();
+    let mut edges = edges.into_iter().peekable();
+    let mut holding: BTreeMap<Rank, usize> = BTreeMap::new();
+    std::iter::from_fn(move || {
+        let (moment, ..) = *edges.peek()?;
+        // Ends come before beginnings, and of one rank as many end as began.
+        while let Some((_, begins, rank)) = edges.next_if(|(at, ..)| *at == moment) {
+            let count = holding.entry(rank).or_default();
+            if begins {
+                *count += 1;
+            } else {
+                *count -= 1;
+            }
+            if *count == 0 {
+                holding.remove(&rank);
+            }
+        }
+        Some((moment, holding.last_key_value().is_some_and(|(rank, _)| rank.opens())))
+    })
 }
 
 impl Entry {
@@ -61,7 +95,7 @@ impl Entry {
     }
 
     /// The interval that begins on the local day `day`, its end excluded; `None` if none begins then.
-    pub(super) fn interval_on(&self, zone: Tz, day: NaiveDate) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
+    pub(super) fn interval_on(&self, zone: Tz, day: NaiveDate) -> Option<Interval> {
         if !self.rule.begins_on(day) {
             return None;
         }

@@ -73,6 +73,25 @@ impl Kind {
     }
 }
 
+/// What decides where entries meet: the higher one wins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    priority: i8,
+    closes: bool,
+}
+
+impl Rank {
+    const fn opens(self) -> bool {
+        !self.closes
+    }
+}
+
+impl Entry {
+    const fn rank(&self) -> Rank {
+        Rank { priority: self.priority, closes: !self.kind.opens() }
+    }
+}
+
 /// When an entry holds. Without times it is whole days; a `to` that is not after its `from` is on the next day.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
@@ -247,8 +266,7 @@ impl Calendar {
     pub fn verdict(&self, at: DateTime<Utc>) -> Verdict<'_> {
         let mut deciding: Option<&Entry> = None;
         for entry in self.entries.iter().filter(|entry| entry.covers(self.timezone.0, at)) {
-            let rank = |entry: &Entry| (entry.priority, !entry.kind.opens());
-            if deciding.is_none_or(|so_far| rank(entry) > rank(so_far)) {
+            if deciding.is_none_or(|so_far| entry.rank() > so_far.rank()) {
                 deciding = Some(entry);
             }
         }

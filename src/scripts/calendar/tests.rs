@@ -94,6 +94,25 @@ fn the_next_change_skips_moments_that_change_nothing() {
 }
 
 #[test]
+fn hundreds_of_entries_that_never_open_are_answered_quickly() {
+    let time = |minutes: u16| TimeOfDay(minutes % (24 * 60)).to_string();
+    let pair = |i: u16| {
+        ["open", "closed"].map(|kind| {
+            let mut entry = daily(&time(i * 5), &time(i * 5 + 700));
+            entry["name"] = json!(format!("{kind} {i}"));
+            entry["kind"] = json!(kind);
+            entry
+        })
+    };
+    let calendar = calendar("Europe/London", json!((0..249).flat_map(pair).collect::<Vec<_>>()));
+    assert!(calendar.problems().is_empty());
+    let begun = std::time::Instant::now();
+    assert_eq!(calendar.open_from(at("2026-03-04T10:00:00Z")), None);
+    // Generous: a build without optimisation needs less than a second, and asking every edge by itself minutes.
+    assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
+}
+
+#[test]
 fn an_interval_over_midnight_belongs_to_the_day_on_which_it_begins() {
     let friday_night = calendar(
         "UTC",

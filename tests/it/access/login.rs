@@ -2,13 +2,24 @@
 
 use std::time::Duration;
 
-use postroom::{access::entity::refresh_token, clock::Clock, housekeeping, workers::Step};
+use postroom::{
+    access::{
+        entity::{refresh_token, user},
+        refresh::{self as tokens, Use},
+    },
+    clock::Clock,
+    housekeeping,
+    workers::Step,
+};
 use reqwest::Method;
-use sea_orm::{EntityTrait, PaginatorTrait};
+use sea_orm::{ActiveValue::Set, EntityTrait, PaginatorTrait};
 use serde_json::json;
 
 use super::{PASSWORD, client, log_in, make_user, refresh, text, token, token_over};
-use crate::{on_both, support::TestApp};
+use crate::{
+    on_both,
+    support::{Backend, TestApp},
+};
 
 on_both! {
     async fn a_user_logs_in_and_is_told_who_they_are(app) {
@@ -159,4 +170,50 @@ on_both! {
         let huge = stranger.request(Method::POST, "/v1/auth/token").form(&[("scope", "x".repeat(3_000_000))]);
         stranger.send(huge).await.problem(413, "payload_too_large");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_ends_logins_ends_the_one_that_is_being_renewed_at_that_moment() {
+    let app = TestApp::start(Backend::Postgres).await;
+    let admin = app.admin().await;
+    let path = make_user(&admin, "anna", "agent").await;
+    for log_out in [true, false] {
+        let first = log_in(&app, "anna", PASSWORD).await.ok();
+        let given = text(&first, "refresh_token");
+        let found = tokens::find(&app.app, given).await.unwrap().unwrap();
+        let (now, tx) = (app.app.clock.now(), app.app.db.begin().await.unwrap());
+        assert!(matches!(tokens::spend(&tx, &found, now).await.unwrap(), Use::Spent(_)));
+        let next = tokens::issue(&app.app, &tx, found.user_id, found.family_id, now).await.unwrap();
+        let renewed = async {
+            app.wait_until_blocked().await;
+            tx.commit().await.unwrap();
+        };
+        let ended = async {
+            if log_out {
+                let form = app.anonymous();
+                form.send(form.request(Method::POST, "/v1/auth/revoke").form(&[("token", given)])).await
+            } else {
+                admin.post(&format!("{path}/reset-password"), json!({})).await
+            }
+        };
+        let (ended, ()) = tokio::join!(ended, renewed);
+        assert_eq!(ended.status, 200, "{}", ended.body);
+        refresh(&app, &next).await.problem(400, "invalid_grant");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_that_is_changed_while_it_is_verified_logs_nobody_in() {
+    let app = TestApp::start(Backend::Postgres).await;
+    make_user(&app.admin().await, "anna", "agent").await;
+    let tx = app.app.db.begin().await.unwrap();
+    let change = user::ActiveModel { password_hash: Set("another".into()), ..Default::default() };
+    user::Entity::update_many().set(change).exec(&*tx).await.unwrap();
+    let changed = async {
+        app.wait_until_blocked().await;
+        tx.commit().await.unwrap();
+    };
+    let (answer, ()) = tokio::join!(log_in(&app, "anna", PASSWORD), changed);
+    answer.problem(400, "invalid_grant");
+    assert_eq!(refresh_token::Entity::find().count(app.app.db.read()).await.unwrap(), 0);
 }

@@ -1,11 +1,12 @@
 //! Two at once, and once only.
 
+use postroom::inbound::{accept, batch::Batch};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{Desk, MAIL};
 use crate::{
-    inbound::{break_commits, push, push::objects},
+    inbound::{break_commits, incoming, push, push::objects},
     on_both,
 };
 
@@ -111,5 +112,21 @@ on_both! {
             refused.problem(422, "unknown_reference");
         }
         answer("reply", &again["message"]["id"]).await.ok();
+    }
+
+    async fn an_answer_that_was_stored_before_a_mail_that_was_read_earlier_has_not_seen_it(app) {
+        let desk = Desk::new(&app).await;
+        let later = MAIL.replace("c1@", "c2@").replace("Subject:", "In-Reply-To: <c1@example.org>\r\nSubject:");
+        let batch = Batch { incoming: vec![incoming(1, later)], ..Batch::default() };
+        let read = accept::read(&app.app, &desk.account, batch).await.unwrap();
+        let ours = desk.reply("reply", json!({})).await.ok();
+        let stored = accept::take_in(&app.app, &desk.account, read).await.unwrap().stored;
+        assert!(stored[0].message_id.to_string().as_str() < ours["message_id"].as_str().unwrap());
+        let answer = async |expected: Value| {
+            desk.agent.post(&desk.path("reply"), json!({ "expected_last_message_id": expected, "text": "x" })).await
+        };
+        answer(ours["message_id"].clone()).await.problem(409, "conversation_changed");
+        let seen = answer(json!(stored[0].message_id)).await.ok();
+        answer(seen["message_id"].clone()).await.ok();
     }
 }

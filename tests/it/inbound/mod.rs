@@ -40,7 +40,6 @@ pub async fn account_in(app: &TestApp, address: &str, state: AccountState) -> Ar
         class_id: None,
         script_settings: json!({}),
         receipt_template_id: None,
-        campaign_ids: json!([]),
         sms: None,
         state,
         state_reason: None,

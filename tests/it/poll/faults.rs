@@ -1,13 +1,27 @@
 //! Servers that break off, fall silent, lie or refuse.
 
-use postroom::conversations::entity::MessageState;
+use std::time::Duration;
+
+use postroom::{accounts::entity::account, conversations::entity::MessageState, id::AccountId};
+use sea_orm::EntityTrait;
 use serde_json::json;
 
 use super::{mail, polled};
 use crate::support::{
+    TestApp,
     imap_server::{FetchFault, ImapBehaviour, ImapServer},
     mailbox::{Events, act, draft, messages, raws, read},
 };
+
+/// Waits until reading the mailbox has failed so often in a row, and ends the pause that follows.
+async fn fail(app: &TestApp, id: AccountId, times: i32) {
+    let failures =
+        async || account::Entity::find_by_id(id).one(app.app.db.read()).await.unwrap().unwrap().failures;
+    while failures().await < times {
+        tokio::task::yield_now().await;
+    }
+    app.app.clock.advance(Duration::from_secs(301));
+}
 
 polled! {
     async fn a_literal_of_two_gigabytes_becomes_a_stub_and_the_others_are_taken_in(app) {
@@ -72,6 +86,56 @@ polled! {
             assert_eq!(raws(&app, id).await, [mail(0), mail(1), mail(2)], "{fault:?}");
             assert_eq!(read(&admin, id).await["state"], "active");
         }
+    }
+
+    async fn a_server_in_trouble_makes_no_stub_of_a_good_message(app) {
+        let (admin, server) = (app.admin().await, ImapServer::start(ImapBehaviour::default()).await);
+        server.append("INBOX", &mail(1));
+        server.behave(|b| b.fetch_fault = Some(FetchFault::CloseInLiteral));
+        let mut events = Events::of(&app);
+        let id = draft(&admin, server.addr.port(), json!({})).await;
+        act(&admin, id, "activate").await;
+        for times in 1..=6 {
+            fail(&app, id, times).await;
+        }
+        server.behave(|b| b.fetch_fault = None);
+        events.wait("account.connected").await;
+        assert_eq!(raws(&app, id).await, [mail(1)]);
+    }
+
+    async fn a_message_that_breaks_the_connection_while_others_come_becomes_a_stub_with_its_header(app) {
+        let (admin, server) = (app.admin().await, ImapServer::start(ImapBehaviour::default()).await);
+        (0..2).for_each(|number| _ = server.append("INBOX", &mail(number)));
+        server.behave(|b| (b.fetch_fault, b.fault_uids) = (Some(FetchFault::CloseInLiteral), vec![2]));
+        let mut events = Events::of(&app);
+        let id = draft(&admin, server.addr.port(), json!({})).await;
+        act(&admin, id, "activate").await;
+        for times in 1..=5 {
+            server.append("INBOX", &mail(9 + times as usize));
+            fail(&app, id, times).await;
+        }
+        events.wait("account.connected").await;
+        let taken = messages(&app, id).await;
+        let stubs: Vec<_> = taken.iter().filter(|message| message.state == MessageState::Oversize).collect();
+        assert_eq!((taken.len(), stubs.len(), stubs[0].subject.as_str()), (7, 1, "Order 1"));
+        let reason = stubs[0].state_reason.as_deref().unwrap();
+        assert!(reason.starts_with("not_fetched: the mailbox lists a message of"), "{reason}");
+    }
+
+    async fn trouble_with_one_message_that_lasts_an_hour_is_its_own(app) {
+        let (admin, server) = (app.admin().await, ImapServer::start(ImapBehaviour::default()).await);
+        server.append("INBOX", &mail(1));
+        server.behave(|b| b.fetch_fault = Some(FetchFault::CloseInLiteral));
+        let mut events = Events::of(&app);
+        let id = draft(&admin, server.addr.port(), json!({})).await;
+        act(&admin, id, "activate").await;
+        fail(&app, id, 1).await;
+        app.app.clock.advance(Duration::from_secs(3_600));
+        for times in 2..=5 {
+            fail(&app, id, times).await;
+        }
+        events.wait("account.connected").await;
+        assert_eq!(messages(&app, id).await[0].state, MessageState::Oversize);
     }
 
     async fn a_goodbye_while_idling_leads_to_a_new_connection(app) {

@@ -124,7 +124,6 @@ async fn account_id(app: &App, tx: &DatabaseTransaction) -> AccountId {
         signature_text: Set(String::new()),
         signature_html: Set(String::new()),
         script_settings: Set(json!({})),
-        campaign_ids: Set(json!([])),
         state: Set(AccountState::Active),
         health: Set(json!({})),
         version: Set(1),
