@@ -101,7 +101,7 @@ pub struct TimelineEntry {
     #[serde(rename = "try")]
     pub attempt: i64,
     /// A step of the conversation with the server (`connect`, `tls`, `ehlo`, `auth`, `mail`, `rcpt`, `data`, `dot`, `rset`,
-    /// `noop`, `quit`), or the message's new state (`created`, `queued`, `held`, `sent`, …).
+    /// `quit`), or the message's new state (`created`, `queued`, `held`, `sent`, …).
     #[schema(examples("rcpt"))]
     pub step: String,
     /// The server's reply code.

@@ -115,7 +115,7 @@ impl Carrier<'_> {
 
     fn captured(&self) -> Verdict {
         let said = crate::mail::smtp::Reply { code: 250, enhanced: None, text: "captured, not sent".into() };
-        let outcome = Outcome::Accepted { reply: said, queue_id: None };
+        let outcome = Outcome::Accepted { reply: said };
         let verdict = self.case().judge(&outcome, &[], self.app.clock.now());
         Verdict { reason: "captured, not sent".into(), reply: None, ..verdict }
     }

@@ -39,6 +39,18 @@ async fn sent(app: &TestApp) {
 }
 
 on_both! {
+    async fn a_server_that_takes_no_mail_for_now_fails_no_recipient(app) {
+        let full = Rule::at(Stage::Mail, Act::Reply("452 4.3.1 disk full")).times(3);
+        let (admin, sink) = (app.admin().await, SmtpSink::start(Behaviour::with(full)).await);
+        use_sink(&admin, &sink).await;
+        let (_, id) = running(&app, &admin, 3, json!({})).await;
+        send(&app).await;
+        let told = ledger(&admin, &id).await;
+        assert!(told.iter().all(|row| row["state"] == "deferred"), "{told:?}");
+        let shown = finish(&app, &admin, &id).await;
+        assert_eq!((&shown["state"], &shown["counts"]["sent"]), (&json!("completed"), &json!(3)), "{shown}");
+    }
+
     async fn a_server_that_is_changed_in_the_middle_takes_the_rest(app) {
         let late = Rule::at(Stage::Dot, Act::Late).on_message(3);
         let (admin, sink) = (app.admin().await, SmtpSink::start(Behaviour::with(late)).await);

@@ -209,6 +209,23 @@ on_both! {
         assert_eq!(delivery(&admin, id).await["tries"], 1);
     }
 
+    async fn a_kept_connection_that_ended_after_a_refusal_slows_nobody(app) {
+        let (admin, sink) = (app.admin().await, SmtpSink::start(Behaviour::default()).await);
+        use_sink(&admin, &sink).await;
+        sink.behave(|behaviour| {
+            behaviour.rules = vec![
+                Rule::at(Stage::Rcpt, Act::Reply("550 5.1.1 unknown")).on_message(1),
+                Rule::at(Stage::Rset, Act::Reply("421 4.4.2 idle")),
+            ];
+        });
+        answer(&app).await;
+        send(&app).await;
+        let id = answer(&app).await;
+        send(&app).await;
+        assert_eq!((state(&admin, id).await, sink.connections()), ("sent".into(), 2));
+        assert_eq!(admin.get("/v1/outgoing-server").await.ok()["state"], "running");
+    }
+
     async fn the_rate_lets_one_message_go_at_a_time(app) {
         let (admin, sink) = (app.admin().await, SmtpSink::start(Behaviour::default()).await);
         use_server(&admin, json!({ "port": sink.addr.port(), "max_connections": 5, "rate_per_minute": 1 })).await;
