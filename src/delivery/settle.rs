@@ -36,16 +36,25 @@ pub(super) async fn settle(
     lines: &[Line],
     capture: bool,
 ) -> Result<bool, DbErr> {
+    insist(|| try_settle(app, job, verdict, lines, capture)).await
+}
+
+/// Writes results down, and tries it again some times.
+///
+/// # Errors
+/// What the database says at last.
+pub(super) async fn insist<T, F>(write: impl Fn() -> F) -> Result<T, DbErr>
+where
+    F: Future<Output = Result<T, DbErr>>,
+{
     for pause in TRIES {
-        match try_settle(app, job, verdict, lines, capture).await {
-            Ok(settled) => return Ok(settled),
-            Err(error) => {
-                tracing::warn!(%error, message = %job.row.message_id, "a delivery is not settled yet")
-            }
+        match write().await {
+            Ok(written) => return Ok(written),
+            Err(error) => tracing::warn!(%error, "results of deliveries are not written down yet"),
         }
         tokio::time::sleep(pause).await;
     }
-    try_settle(app, job, verdict, lines, capture).await
+    write().await
 }
 
 async fn try_settle(

@@ -154,7 +154,7 @@ pub async fn delete_outgoing_server(app: web::Data<App>, if_match: IfMatch) -> R
 
 /// Stop sending.
 ///
-/// Messages whose text is on its way are finished; all others wait.
+/// Messages whose last bytes are on their way are finished; all others wait, as if they had not been tried.
 #[utoipa::path(tag = "outgoing server",
     responses((status = 200, description = "The paused server.", body = OutgoingServer, headers(("ETag" = String))),
         (status = 404, description = "None is set.", body = ProblemBody, content_type = "application/problem+json")))]

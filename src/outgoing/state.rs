@@ -5,7 +5,7 @@ use std::time::Duration;
 use rand::Rng;
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, QueryFilter,
-    sea_query::Expr,
+    QuerySelect, QueryTrait, sea_query::Expr,
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -91,6 +91,17 @@ pub async fn fail(
         .add(Column::Failures.eq(seen.failures))
         .add(Column::State.ne(OutgoingState::Paused));
     move_on(tx, now, change, guard).await
+}
+
+/// A condition for any statement: the outgoing server has the settings of `seen`, and is not paused.
+pub fn is_served(seen: &Model) -> Expr {
+    let served = Entity::find()
+        .select_only()
+        .column(Column::Id)
+        .filter(Column::Version.eq(seen.version))
+        .filter(Column::CreatedAt.eq(seen.created_at))
+        .filter(Column::State.ne(OutgoingState::Paused));
+    Expr::exists(served.into_query())
 }
 
 /// Takes up to `wanted` places under the rate of `seen`, as of `now`; the caller then calls [`take_slots`].
