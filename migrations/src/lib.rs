@@ -23,6 +23,7 @@ mod m0009_customers;
 mod m0010_broadcasts;
 mod m0011_each_reason;
 mod m0012_since_resumed;
+mod m0013_exact_rates;
 mod sql;
 
 /// All migrations, oldest first.
@@ -45,6 +46,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0010_broadcasts::Migration),
             Box::new(m0011_each_reason::Migration),
             Box::new(m0012_since_resumed::Migration),
+            Box::new(m0013_exact_rates::Migration),
         ]
     }
 }

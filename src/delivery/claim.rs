@@ -102,9 +102,9 @@ pub(super) async fn claim(app: &App, flying: usize) -> Result<Claim, DbErr> {
     if room == 0 {
         return Ok(Claim::Nothing);
     }
-    let free = state::free_slots(&server, now, room);
+    let free = server.rate().free(now, room);
     if free == 0 {
-        return Ok(Claim::Wait(server.next_slot_at));
+        return Ok(Claim::Wait(server.rate().opens_at()));
     }
     let keys = take(&tx, now, free).await?;
     if keys.is_empty() {

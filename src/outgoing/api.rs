@@ -118,7 +118,7 @@ async fn store(
         state_reason: Set(by_hand.and_then(|row| row.state_reason.clone())),
         retry_at: Set(None),
         failures: Set(0),
-        next_slot_at: Set(known.as_ref().map_or(Timestamp::ZERO, |row| row.next_slot_at)),
+        next_slot_us: Set(known.as_ref().map_or(0, |row| row.next_slot_us)),
         version: Set(known.as_ref().map_or(1, |row| row.version + 1)),
         created_at: Set(known.as_ref().map_or(now, |row| row.created_at)),
         updated_at: Set(now),

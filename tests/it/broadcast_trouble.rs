@@ -169,6 +169,29 @@ on_both! {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_replicas_that_look_at_once_share_the_rate_of_a_broadcast_postgres() {
+    let app = TestApp::start(Backend::Postgres).await;
+    let (admin, sink) = (app.admin().await, SmtpSink::start(Behaviour::default()).await);
+    use_sink(&admin, &sink).await;
+    let (_, id) = running(&app, &admin, 3, json!({ "rate_per_minute": 60 })).await;
+    let other = app.app.db.begin().await.unwrap();
+    let minute_later = app.app.clock.now().plus_s(60).as_millis() * 1000;
+    other.execute_unprepared(&format!("UPDATE broadcasts SET next_slot_us = {minute_later}")).await.unwrap();
+    let looking = async {
+        app.wait_until_blocked().await;
+        other.commit().await.unwrap();
+    };
+    tokio::join!(sent(&app), looking);
+    assert_eq!(sink.received().len(), 0, "the other one has all places of this minute");
+    app.app.clock.advance(Duration::from_secs(61));
+    sent(&app).await;
+    assert_eq!(
+        (sink.received().len(), &show(&app.admin().await, &id).await["counts"]["queued"]),
+        (1, &json!(2))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn to_renew_leases_waits_for_no_row_that_is_in_other_hands_postgres() {
     let app = TestApp::start(Backend::Postgres).await;
     let admin = app.admin().await;
