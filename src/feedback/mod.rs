@@ -4,6 +4,8 @@
 //! A hard bounce or a complaint bars the address at once, soft bounces when there are many. A report about mail that no person wrote (a broadcast, a send that the
 //! API was asked for, a receipt) is nobody's work; one about an agent's answer is.
 
+mod severity;
+
 use std::collections::HashSet;
 
 use sea_orm::{
@@ -11,6 +13,7 @@ use sea_orm::{
     sea_query::{Expr, ExprTrait},
 };
 
+use self::severity::{Severity, severity};
 use crate::{
     app::App,
     broadcasts::{
@@ -24,7 +27,7 @@ use crate::{
     id::MessageId,
     mail::{
         address::Mailbox,
-        report::{self, Action, Permanence, Report, ReportKind, ReportedRecipient},
+        report::{self, Action, Report, ReportKind, ReportedRecipient},
         sms::gateway::Fate,
         token::Signer,
     },
@@ -46,17 +49,6 @@ enum Told {
     Report(Box<Report>),
     /// By a receipt of an SMS account's gateway.
     Receipt(Fate, String),
-}
-
-/// Whether an address gets mail another time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Severity {
-    /// Never.
-    Hard,
-    /// Perhaps: a full mailbox, a server that cannot be reached.
-    Soft,
-    /// It was refused for what we are or wrote, which says nothing of the address.
-    Policy,
 }
 
 /// What a report means for the message.
@@ -145,17 +137,6 @@ const fn weight(action: Action) -> u8 {
         Action::Delivered => 2,
         Action::Delayed => 3,
         Action::Failed => 4,
-    }
-}
-
-/// Whether mail will ever get there. A full mailbox (X.2.2, RFC 3463 section 3.3) or a full server (X.3.x) may pass, and a
-/// server that refuses us for what we wrote (X.7.x) says nothing of the address.
-fn severity(one: &ReportedRecipient) -> Severity {
-    let subject = one.status.as_deref().and_then(|status| status.split('.').nth(1)).unwrap_or_default();
-    match (one.permanence, subject) {
-        (_, "7") => Severity::Policy,
-        (Permanence::Permanent, "2" | "3") | (Permanence::Transient, _) => Severity::Soft,
-        (Permanence::Permanent, _) => Severity::Hard,
     }
 }
 

@@ -19,6 +19,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use serde::{Deserialize, Serialize};
 
 use self::origin::Origin;
+pub(crate) use self::severity::names_nobody;
 use super::{
     address::Address,
     parse::{Opened, Part},
