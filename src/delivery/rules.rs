@@ -69,6 +69,11 @@ impl Recipient {
         self.set(RecipientState::Uncertain, None);
     }
 
+    /// Whether a server took the message for it.
+    pub fn has_it(&self) -> bool {
+        self.state == RecipientState::Sent
+    }
+
     fn set(&mut self, state: RecipientState, reply: Option<&Reply>) {
         self.state = state;
         self.code = reply.map(|reply| reply.code);

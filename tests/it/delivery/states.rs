@@ -299,6 +299,23 @@ on_both! {
         assert_eq!(timeline(&admin, queued).await, ["created", "queued", "cancelled"]);
     }
 
+    async fn a_message_that_some_have_already_is_not_called_off(app) {
+        let admin = app.admin().await;
+        let full = Rule::at(Stage::Rcpt, Act::Reply("452 4.2.2 full")).for_recipient("carl@example.com").times(1);
+        let sink = SmtpSink::start(Behaviour::with(full)).await;
+        use_sink(&admin, &sink).await;
+        let id = Draft::to(&["anna@example.com", "bob@example.com", "carl@example.com"]).enqueue(&app.app).await.0;
+        send(&app).await;
+        let told = delivery(&admin, id).await;
+        assert_eq!((&told["state"], &told["allowed_actions"]), (&json!("deferred"), &json!([])));
+        let refused = admin.post(&format!("/v1/messages/{id}/cancel"), json!({})).await;
+        refused.problem(409, "invalid_state");
+        assert_eq!(refused.body["detail"], "2 of its 3 recipients have the message already");
+        app.app.clock.advance(Duration::from_secs(70));
+        send(&app).await;
+        assert_eq!((state(&admin, id).await.as_str(), sink.received().len()), ("sent", 2));
+    }
+
     async fn an_agent_calls_off_only_what_it_wrote(app) {
         let id = answer(&app).await;
         let (agent, _) = app.agent("anna").await;
