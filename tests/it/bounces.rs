@@ -326,6 +326,8 @@ async fn a_report_that_may_bar_an_address_waits_for_who_passes_the_gate_before_i
     let id = write(&admin, "anna@example.org").await;
     let report = report(&[("anna@example.org", "failed", "5.1.1")], &header(&admin, &id).await);
     let tx = app.app.db.begin().await.unwrap();
+    // Sooner than the database ends a deadlock.
+    tx.execute_unprepared("SET LOCAL lock_timeout = 500").await.unwrap();
     Gate::Sends.pass(&tx).await.unwrap();
     let marking = async {
         app.wait_until_blocked().await;
