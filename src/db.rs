@@ -146,7 +146,7 @@ impl Tx {
 /// that all who passed before have committed, and that those who come later see what it changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gate {
-    /// Every send of a broadcast that begins passes; what must hold for all sends that begin later shuts it.
+    /// Every send that begins passes, before it locks a row; what must hold for all sends that begin later shuts it.
     Sends,
 }
 

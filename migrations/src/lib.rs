@@ -24,6 +24,7 @@ mod m0010_broadcasts;
 mod m0011_each_reason;
 mod m0012_since_resumed;
 mod m0013_sender_accounts;
+mod m0014_exact_rates;
 mod sql;
 
 /// All migrations, oldest first.
@@ -47,6 +48,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0011_each_reason::Migration),
             Box::new(m0012_since_resumed::Migration),
             Box::new(m0013_sender_accounts::Migration),
+            Box::new(m0014_exact_rates::Migration),
         ]
     }
 }

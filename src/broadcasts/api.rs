@@ -373,7 +373,7 @@ pub async fn create_broadcast(
         id: Set(BroadcastId::new(now)),
         state: Set(BroadcastState::Draft),
         state_reason: Set(None),
-        next_slot_at: Set(Timestamp::ZERO),
+        next_slot_us: Set(0),
         prepared_to: Set(None),
         found_count: Set(0),
         excluded: Set(json!({})),

@@ -44,19 +44,21 @@ pub async fn claim(app: &App, tx: &DatabaseTransaction, now: Timestamp, room: u3
     let mut turns = Turns::default();
     let running = running(tx).await?;
     let mut left = room;
-    for (at, row) in running.iter().enumerate() {
-        if let Some(at) = window::closed_until(app, tx, row, now).await? {
+    let count = running.len();
+    for (at, row) in running.into_iter().enumerate() {
+        if let Some(at) = window::closed_until(app, tx, &row, now).await? {
             turns.wait(at);
             continue;
         }
-        if row.next_slot_at > now {
-            turns.wait(row.next_slot_at);
+        if row.rate().opens_at() > now {
+            turns.wait(row.rate().opens_at());
             continue;
         }
-        let share = left.div_ceil(u32::try_from(running.len() - at).unwrap_or(1));
-        let free = pace::free(row, now, share).min(most_at_once(row));
+        let Some(row) = pace::hold(tx, row).await? else { continue };
+        let share = left.div_ceil(u32::try_from(count - at).unwrap_or(1));
+        let free = row.rate().free(now, share).min(most_at_once(&row));
         if free == 0 {
-            turns.wait(row.next_slot_at);
+            turns.wait(row.rate().opens_at());
             continue;
         }
         let rows = ledger::claim(tx, now, row.id, free).await?;
@@ -64,9 +66,10 @@ pub async fn claim(app: &App, tx: &DatabaseTransaction, now: Timestamp, room: u3
             turns.next = turns.next.into_iter().chain(next_due(tx, now, row.id).await?).min();
             continue;
         }
-        pace::take(tx, row, now, rows.len()).await?;
+        pace::take(tx, &row, now, rows.len()).await?;
         left = left.saturating_sub(u32::try_from(rows.len()).unwrap_or(u32::MAX));
-        turns.lots.push(Lot { broadcast: Arc::new(row.clone()), rows, until: window::known_until(row, now) });
+        let until = window::known_until(&row, now);
+        turns.lots.push(Lot { broadcast: Arc::new(row), rows, until });
     }
     Ok(turns)
 }
@@ -79,9 +82,9 @@ pub async fn put_off(app: &App, id: BroadcastId, until: Timestamp) -> Result<(),
     use broadcast::Column;
     let tx = app.db.begin().await?;
     broadcast::Entity::update_many()
-        .col_expr(Column::NextSlotAt, Expr::value(until))
+        .col_expr(Column::NextSlotUs, Expr::value(until.as_millis() * 1000))
         .filter(Column::Id.eq(id))
-        .filter(Column::NextSlotAt.lt(until))
+        .filter(Column::NextSlotUs.lt(until.as_millis() * 1000))
         .exec(&*tx)
         .await?;
     tx.commit_untold().await
@@ -106,10 +109,13 @@ impl Turns {
 /// # Errors
 /// Whatever the database says.
 pub async fn running(db: &impl ConnectionTrait) -> Result<Vec<broadcast::Model>, DbErr> {
-    broadcast::Entity::find().filter(is_running()).order_by_asc(broadcast::Column::StartedAt).all(db).await
+    // In an order that is always the same: some are locked one after the other.
+    let select = broadcast::Entity::find().filter(is_running());
+    select.order_by_asc(broadcast::Column::StartedAt).order_by_asc(broadcast::Column::Id).all(db).await
 }
 
-fn is_running() -> Expr {
+/// The condition of the index on broadcasts that run.
+pub(super) fn is_running() -> Expr {
     literally(broadcast::Column::State, "running")
 }
 

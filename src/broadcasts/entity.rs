@@ -173,8 +173,9 @@ pub mod broadcast {
         pub judged_from: Option<Json>,
         /// The counts that were told last.
         pub told_counts: Option<Json>,
-        /// When the rate allows the next message, or what its mails are made of is looked for again.
-        pub next_slot_at: Timestamp,
+        /// When the rate allows the next message, or what its mails are made of is looked for again, in microseconds since
+        /// the Unix epoch.
+        pub next_slot_us: i64,
         /// The last customer who was looked at.
         pub prepared_to: Option<CustomerId>,
         /// How many customers were looked at.

@@ -101,7 +101,7 @@ pub struct TimelineEntry {
     #[serde(rename = "try")]
     pub attempt: i64,
     /// A step of the conversation with the server (`connect`, `tls`, `ehlo`, `auth`, `mail`, `rcpt`, `data`, `dot`, `rset`,
-    /// `noop`, `quit`), or the message's new state (`created`, `queued`, `held`, `sent`, …).
+    /// `quit`), or the message's new state (`created`, `queued`, `held`, `sent`, …).
     #[schema(examples("rcpt"))]
     pub step: String,
     /// The server's reply code.
@@ -168,9 +168,18 @@ async fn allowed(
     if !may || own(message, caller).is_err() {
         return Ok(Vec::new());
     }
-    let is_possible =
-        action == MessageDeliveryAction::Cancel || retry::refusal(db, message, row).await?.is_none();
+    let is_possible = match action {
+        MessageDeliveryAction::Cancel => reached(row).is_none(),
+        MessageDeliveryAction::Retry => retry::refusal(db, message, row).await?.is_none(),
+    };
     Ok(is_possible.then_some(action).into_iter().collect())
+}
+
+/// Why a message that waits is not certainly unsent: a server took it for some recipients.
+fn reached(row: &delivery::Model) -> Option<String> {
+    let recipients: Vec<Recipient> = serde_json::from_value(row.recipients.clone()).unwrap_or_default();
+    let count = recipients.iter().filter(|one| one.has_it()).count();
+    (count > 0).then(|| format!("{count} of its {} recipients have the message already", recipients.len()))
 }
 
 /// Agents call off and retry only what they wrote.
@@ -214,7 +223,8 @@ pub async fn get_message_timeline(
 
 /// Call a message off.
 ///
-/// Only while it is certainly unsent: one that is being sent right now cannot be called back.
+/// Only while it is certainly unsent: one that is being sent right now, or that some of its recipients have already, cannot
+/// be called back.
 #[utoipa::path(tag = "messages", params(("id" = MessageId, Path)),
     responses((status = 200, description = "It is cancelled.", body = MessageDelivery)))]
 #[post("/messages/{id}/cancel")]
@@ -226,8 +236,11 @@ pub async fn cancel_message(
     let (now, tx) = (app.clock.now(), app.db.begin().await?);
     // The delivery's row first, as the worker does, so that the two never wait for each other.
     let stopped = stop(&tx, now, *id).await?;
-    let (message, _) = find(&*tx, *id).await?;
+    let (message, row) = find(&*tx, *id).await?;
     own(&message, &caller)?;
+    if let Some(reached) = reached(&row).filter(|_| stopped) {
+        return Err(Problem::new(Code::InvalidState, reached));
+    }
     if !stopped || !cancel(&tx, now, *id, &caller).await? {
         let state = super::settle::name(message.state);
         return Err(Problem::new(Code::InvalidState, format!("the message is no longer unsent ({state})")));

@@ -34,11 +34,9 @@ struct Carrier<'a> {
 /// When the database or the settings cannot be read; the message is then tried again when its lease has run out.
 pub(super) async fn carry(app: &App, job: &Job) -> anyhow::Result<()> {
     let mut carrier = Carrier { app, job, lines: Vec::new(), used_up: None };
-    if let Some(verdict) = carrier.try_it().await? {
-        let captures =
-            job.server.transport == Transport::Capture && verdict.state == Some(MessageState::Sent);
-        settle(app, job, &verdict, &carrier.lines, captures).await.context("settling a delivery")?;
-    }
+    let verdict = carrier.try_it().await?;
+    let captures = job.server.transport == Transport::Capture && verdict.state == Some(MessageState::Sent);
+    settle(app, job, &verdict, &carrier.lines, captures).await.context("settling a delivery")?;
     if let Some(connection) = carrier.used_up {
         end(connection).await;
     }
@@ -46,29 +44,28 @@ pub(super) async fn carry(app: &App, job: &Job) -> anyhow::Result<()> {
 }
 
 impl Carrier<'_> {
-    /// What became of it; none when another process has taken it over.
-    async fn try_it(&mut self) -> anyhow::Result<Option<Verdict>> {
+    /// What became of it.
+    async fn try_it(&mut self) -> anyhow::Result<Verdict> {
         let raw = match self.app.raw.load(self.app.db.read(), self.job.row.message_id).await {
             Ok(Some(raw)) => raw,
-            Ok(None) => return Ok(Some(self.case().impossible("its source is gone".to_owned()))),
-            Err(error) => return Ok(Some(self.unreadable(error).await?)),
+            Ok(None) => return Ok(self.case().impossible("its source is gone".to_owned())),
+            Err(error) => return self.unreadable(error).await,
         };
         let envelope = match self.envelope() {
             Ok(envelope) => envelope,
-            Err(error) => return Ok(Some(self.case().impossible(error.to_string()))),
+            Err(error) => return Ok(self.case().impossible(error.to_string())),
         };
         if self.job.server.transport == Transport::Capture {
-            return Ok(Some(self.captured()));
+            return Ok(self.captured());
         }
         loop {
             let mut connection = match self.connection().await {
                 Ok(connection) => connection,
-                Err(verdict) => return Ok(Some(verdict)),
+                Err(verdict) => return Ok(verdict),
             };
             let began = self.app.clock.now();
-            let (id, attempts) = (self.job.row.message_id, self.job.row.attempts);
             let before_dot =
-                async { mark_dot(self.app, id, attempts).await.map_err(|error| format!("{error:#}")) };
+                async { mark_dot(self.app, self.job).await.map_err(|error| format!("{error:#}")) };
             let SendReport { outcome, recipients, steps } =
                 connection.send(&envelope, &raw, Box::pin(before_dot)).await;
             self.said(began, steps);
@@ -76,11 +73,7 @@ impl Carrier<'_> {
             match outcome {
                 // The kept connection had ended in the meantime, which says nothing of the message.
                 Outcome::Stale => {}
-                Outcome::Withheld { reason } => {
-                    tracing::warn!(message = %id, reason, "a message was not handed over");
-                    return Ok(None);
-                }
-                outcome => return Ok(Some(self.case().judge(&outcome, &recipients, self.now().await?))),
+                outcome => return Ok(self.case().judge(&outcome, &recipients, self.now().await?)),
             }
         }
     }
@@ -112,7 +105,7 @@ impl Carrier<'_> {
 
     fn captured(&self) -> Verdict {
         let said = crate::mail::smtp::Reply { code: 250, enhanced: None, text: "captured, not sent".into() };
-        let outcome = Outcome::Accepted { reply: said, queue_id: None };
+        let outcome = Outcome::Accepted { reply: said };
         let verdict = self.case().judge(&outcome, &[], self.app.clock.now());
         Verdict { reason: "captured, not sent".into(), reply: None, ..verdict }
     }

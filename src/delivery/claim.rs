@@ -87,6 +87,9 @@ pub(super) async fn claim(app: &App, flying: usize) -> Result<Claim, DbErr> {
         None => return Ok(Claim::Nothing),
     }
     let tx = app.db.begin().await?;
+    // Before anything is read or locked: who pauses the server or bars an address waits until these are claimed, or they
+    // see it paused or barred.
+    Gate::Sends.pass(&tx).await?;
     let Some(server) = outgoing::find(&*tx).await? else { return Ok(Claim::Nothing) };
     let room = match (server.state, server.retry_at) {
         (OutgoingState::Paused, _) => return Ok(Claim::Nothing),
@@ -99,12 +102,10 @@ pub(super) async fn claim(app: &App, flying: usize) -> Result<Claim, DbErr> {
     if room == 0 {
         return Ok(Claim::Nothing);
     }
-    let free = state::free_slots(&server, now, room);
+    let free = server.rate().free(now, room);
     if free == 0 {
-        return Ok(Claim::Wait(server.next_slot_at));
+        return Ok(Claim::Wait(server.rate().opens_at()));
     }
-    // Before any row is locked: who bars an address waits until these are claimed, or they see it barred.
-    Gate::Sends.pass(&tx).await?;
     let keys = take(&tx, now, free).await?;
     if keys.is_empty() {
         return Ok(Claim::Nothing);
@@ -349,19 +350,24 @@ pub(super) async fn renew(
     tx.commit_untold().await
 }
 
-/// Makes it durable that the final dot may be out. Fails when the message was taken over in the meantime.
-pub(super) async fn mark_dot(app: &App, id: MessageId, attempts: i64) -> anyhow::Result<()> {
+/// Makes it durable that the final dot may be out. Fails when the message was taken over in the meantime, and when the
+/// outgoing server is paused or has other settings than those under which it was claimed.
+pub(super) async fn mark_dot(app: &App, job: &Job) -> anyhow::Result<()> {
     let until = app.db.now(&app.clock).await?.plus_s(LEASE_S);
     let tx = app.db.begin().await?;
+    // Who pauses the server shuts this gate: what is answered to them holds from then on.
+    Gate::Sends.pass(&tx).await?;
     let marked = Entity::update_many()
         .col_expr(Column::Phase, Expr::value(Phase::Dot))
         .col_expr(Column::LeaseUntil, Expr::value(until))
-        .filter(Column::MessageId.eq(id))
-        .filter(Column::Attempts.eq(attempts))
+        .filter(Column::MessageId.eq(job.row.message_id))
+        .filter(Column::Attempts.eq(job.row.attempts))
         .filter(Column::Phase.eq(Phase::Begun))
+        .filter(state::is_served(&job.server))
         .exec(&*tx)
         .await?;
-    anyhow::ensure!(marked.rows_affected == 1, "another process has taken the message over");
+    let refused = "the outgoing server was paused or changed, or another process has taken the message over";
+    anyhow::ensure!(marked.rows_affected == 1, refused);
     tx.commit().await?;
     Ok(())
 }

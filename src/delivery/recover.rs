@@ -77,7 +77,9 @@ async fn take_over(app: &App, now: Timestamp) -> Result<usize, DbErr> {
             continue;
         }
         taken += 1;
-        move_message(&tx, now, row.message_id, state, Some(reason)).await?;
+        if !move_message(&tx, now, row.message_id, state, Some(reason)).await? {
+            continue;
+        }
         let line = Line::note(row.message_id, row.tries + 1, now, name(state), reason);
         timeline::append(&tx, now, vec![line]).await?;
         events::append(&tx, now, message_event(&tx, row.message_id, state).await?.into_iter().collect())

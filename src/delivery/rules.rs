@@ -69,6 +69,11 @@ impl Recipient {
         self.set(RecipientState::Uncertain, None);
     }
 
+    /// Whether a server took the message for it.
+    pub fn has_it(&self) -> bool {
+        self.state == RecipientState::Sent
+    }
+
     fn set(&mut self, state: RecipientState, reply: Option<&Reply>) {
         self.state = state;
         self.code = reply.map(|reply| reply.code);
@@ -278,7 +283,7 @@ fn mark_by_this_try(recipient: &mut Recipient, outcome: &Outcome, said: Option<&
         _ => {}
     }
     match outcome {
-        Outcome::Accepted { reply, .. } => recipient.set(Sent, Some(reply)),
+        Outcome::Accepted { reply } => recipient.set(Sent, Some(reply)),
         Outcome::Deferred { reply, .. } => recipient.set(Deferred, Some(reply)),
         Outcome::Failed { reply, .. } => recipient.set(Failed, Some(reply)),
         Outcome::TooLarge { .. } | Outcome::NotOffered(_) => recipient.set(Failed, None),
@@ -290,7 +295,7 @@ fn mark_by_this_try(recipient: &mut Recipient, outcome: &Outcome, said: Option<&
 
 fn reply_of(outcome: &Outcome) -> Option<&Reply> {
     match outcome {
-        Outcome::Accepted { reply, .. }
+        Outcome::Accepted { reply }
         | Outcome::Deferred { reply, .. }
         | Outcome::Failed { reply, .. }
         | Outcome::ServiceClosing { reply, .. } => Some(reply),
@@ -362,7 +367,7 @@ mod tests {
     #[test]
     fn each_recipient_keeps_its_own_answer_and_only_the_missing_ones_stay_open() {
         use RecipientState::{Deferred, Failed, Sent};
-        let (known, accepted) = (recipients(), Outcome::Accepted { reply: reply(250), queue_id: None });
+        let (known, accepted) = (recipients(), Outcome::Accepted { reply: reply(250) });
         let replies = [said("a@x", 250), said("b@x", 450), said("c@x", 550)];
         let verdict = case(&known).judge(&accepted, &replies, NOW);
         assert_eq!(states(&verdict), [Sent, Deferred, Failed]);
@@ -387,7 +392,7 @@ mod tests {
     fn a_recipient_who_perhaps_got_the_message_stays_uncertain_until_it_is_sent() {
         let known = recipients();
         let lost = case(&known).judge(&Outcome::Uncertain { how: Interruption::Timeout }, &[], NOW);
-        let accepted = Outcome::Accepted { reply: reply(250), queue_id: None };
+        let accepted = Outcome::Accepted { reply: reply(250) };
         let replies = [said("a@x", 250), said("b@x", 450), said("c@x", 550)];
         let again = case(&lost.recipients).judge(&accepted, &replies, NOW);
         use RecipientState::{Sent, Uncertain};

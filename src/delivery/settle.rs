@@ -36,16 +36,25 @@ pub(super) async fn settle(
     lines: &[Line],
     capture: bool,
 ) -> Result<bool, DbErr> {
+    insist(|| try_settle(app, job, verdict, lines, capture)).await
+}
+
+/// Writes results down, and tries it again some times.
+///
+/// # Errors
+/// What the database says at last.
+pub(super) async fn insist<T, F>(write: impl Fn() -> F) -> Result<T, DbErr>
+where
+    F: Future<Output = Result<T, DbErr>>,
+{
     for pause in TRIES {
-        match try_settle(app, job, verdict, lines, capture).await {
-            Ok(settled) => return Ok(settled),
-            Err(error) => {
-                tracing::warn!(%error, message = %job.row.message_id, "a delivery is not settled yet")
-            }
+        match write().await {
+            Ok(written) => return Ok(written),
+            Err(error) => tracing::warn!(%error, "results of deliveries are not written down yet"),
         }
         tokio::time::sleep(pause).await;
     }
-    try_settle(app, job, verdict, lines, capture).await
+    write().await
 }
 
 async fn try_settle(
@@ -61,16 +70,15 @@ async fn try_settle(
         tracing::warn!(message = %job.row.message_id, "a late result was dropped: another process has the message");
         return Ok(false);
     }
-    let state = verdict.state.unwrap_or(job.was);
-    move_message(&tx, now, job.row.message_id, state, Some(&verdict.reason)).await?;
+    let (id, state) = (job.row.message_id, verdict.state.unwrap_or(job.was));
+    let moved = move_message(&tx, now, id, state, Some(&verdict.reason)).await?;
     if capture {
         keep(&tx, now, job).await?;
     }
     let mut lines = lines.to_vec();
-    let id = job.row.message_id;
-    lines.push(Line::note(id, job.row.tries + 1, now, name(state), &verdict.reason));
+    lines.extend(moved.then(|| Line::note(id, job.row.tries + 1, now, name(state), &verdict.reason)));
     timeline::append(&tx, now, lines).await?;
-    if verdict.state.is_some() {
+    if moved && verdict.state.is_some() {
         events::append(&tx, now, message_event(&tx, id, state).await?.into_iter().collect()).await?;
     }
     match &verdict.effect {
@@ -112,14 +120,14 @@ async fn settle_row(
     Ok(settled.rows_affected == 1)
 }
 
-/// Moves a message that is being sent on to its next state.
+/// Moves a message that is being sent on to its next state; false when a report did so before.
 pub(super) async fn move_message(
     tx: &DatabaseTransaction,
     now: Timestamp,
     id: MessageId,
     state: MessageState,
     reason: Option<&str>,
-) -> Result<(), DbErr> {
+) -> Result<bool, DbErr> {
     use message::Column;
     let mut update = message::Entity::update_many()
         .col_expr(Column::State, Expr::value(state))
@@ -131,8 +139,7 @@ pub(super) async fn move_message(
     if state == MessageState::Sent {
         update = update.col_expr(Column::SentAt, Expr::value(Some(now)));
     }
-    update.exec(tx).await?;
-    Ok(())
+    Ok(update.exec(tx).await?.rows_affected == 1)
 }
 
 async fn keep(tx: &DatabaseTransaction, now: Timestamp, job: &Job) -> Result<(), DbErr> {

@@ -1,16 +1,20 @@
 //! What comes back about mail that we sent: delivery reports (RFC 3464 and the forms that are none) and complaints
 //! (RFC 5965). Only a report that carries our own signed token counts, because anybody can write one.
 //!
-//! A hard bounce or a complaint bars the address at once, soft bounces when there are many. A report about mail that no person wrote (a broadcast, a send that the
-//! API was asked for, a receipt) is nobody's work; one about an agent's answer is.
+//! A hard bounce or a complaint bars the address at once, soft bounces when there are many (`severity` tells them apart). A
+//! report about mail that no person wrote (a broadcast, a send that the API was asked for, a receipt) is nobody's work; one
+//! about an agent's answer is.
+
+mod severity;
 
 use std::collections::HashSet;
 
 use sea_orm::{
-    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter,
+    ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, QueryFilter,
     sea_query::{Expr, ExprTrait},
 };
 
+use self::severity::{Severity, severity};
 use crate::{
     app::App,
     broadcasts::{
@@ -19,12 +23,12 @@ use crate::{
     },
     clock::Timestamp,
     conversations::entity::{Direction, MessageKind, MessageState, message},
-    db::among,
+    db::{Gate, among},
     delivery,
     id::MessageId,
     mail::{
         address::Mailbox,
-        report::{self, Action, Permanence, Report, ReportKind, ReportedRecipient},
+        report::{self, Action, Report, ReportKind, ReportedRecipient},
         sms::gateway::Fate,
         token::Signer,
     },
@@ -46,17 +50,6 @@ enum Told {
     Report(Box<Report>),
     /// By a receipt of an SMS account's gateway.
     Receipt(Fate, String),
-}
-
-/// Whether an address gets mail another time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Severity {
-    /// Never.
-    Hard,
-    /// Perhaps: a full mailbox, a server that cannot be reached.
-    Soft,
-    /// It was refused for what we are or wrote, which says nothing of the address.
-    Policy,
 }
 
 /// What a report means for the message.
@@ -148,17 +141,6 @@ const fn weight(action: Action) -> u8 {
     }
 }
 
-/// Whether mail will ever get there. A full mailbox (X.2.2, RFC 3463 section 3.3) or a full server (X.3.x) may pass, and a
-/// server that refuses us for what we wrote (X.7.x) says nothing of the address.
-fn severity(one: &ReportedRecipient) -> Severity {
-    let subject = one.status.as_deref().and_then(|status| status.split('.').nth(1)).unwrap_or_default();
-    match (one.permanence, subject) {
-        (_, "7") => Severity::Policy,
-        (Permanence::Permanent, "2" | "3") | (Permanence::Transient, _) => Severity::Soft,
-        (Permanence::Permanent, _) => Severity::Hard,
-    }
-}
-
 /// Notes what was heard of our messages; gives those that no person wrote, so that nobody needs to see the reports.
 ///
 /// # Errors
@@ -174,7 +156,13 @@ pub async fn note(
         return Ok(automatic);
     }
     let ids = || heard.iter().map(|one| one.about);
-    delivery::lock(tx, ids().collect()).await?;
+    // Before any row is locked: who passes the gate waits for these rows, and to bar an address is to shut it.
+    let may_bar =
+        |one: &&Heard| matches!(one.meaning(), Some((Meaning::Bounced(_) | Meaning::Complained, _)));
+    if heard.iter().any(may_bar) {
+        Gate::Sends.shut(tx).await?;
+    }
+    let handed_over = delivery::lock(tx, ids().collect()).await?;
     let recipients = recipient::Entity::find().filter(among(recipient::Column::Id, ids())).all(tx).await?;
     let messages = message::Entity::find().filter(among(message::Column::Id, ids())).all(tx).await?;
     for one in heard {
@@ -190,7 +178,7 @@ pub async fn note(
             note_recipient(tx, now, row, meaning, &words).await?;
         }
         if let Some(row) = message {
-            note_message(tx, now, row, meaning, &words).await?;
+            note_message(tx, now, row, handed_over.contains(&row.id), (meaning, &words)).await?;
         }
         let own = recipient.map(|row| vec![row.address.clone()]).or_else(|| message.map(recipients_of));
         for (address, meaning, words) in one.meanings(own.unwrap_or_default()) {
@@ -242,36 +230,49 @@ async fn note_recipient(
     words: &str,
 ) -> Result<(), DbErr> {
     use BroadcastRecipientState::{Bounced, Complained, Delivered, Sent, Uncertain};
+    use recipient::Column;
     let (to, from): (_, &[_]) = match meaning {
         Meaning::Delivered => (Delivered, &[Sent, Uncertain]),
         Meaning::Bounced(_) => (Bounced, &[Sent, Uncertain, Delivered]),
         Meaning::Complained => (Complained, &[Sent, Uncertain, Delivered]),
         Meaning::Delayed | Meaning::Reported => return Ok(()),
     };
+    let settled = Condition::all()
+        .add(Column::Phase.eq(RecipientPhase::Idle))
+        .add(Column::State.is_in(from.iter().copied()));
+    // What became of a try that is not settled yet is known: its own result, should it still come, is too late.
+    let begun = Column::Phase.eq(RecipientPhase::Begun);
+    let tries = Expr::case(begun.clone(), Expr::col(Column::Tries).add(1)).finally(Expr::col(Column::Tries));
     recipient::Entity::update_many()
-        .col_expr(recipient::Column::State, Expr::value(to))
-        .col_expr(recipient::Column::Reason, Expr::value((row.address != ERASED).then(|| words.to_owned())))
-        .col_expr(recipient::Column::UpdatedAt, Expr::value(now))
-        .filter(recipient::Column::Id.eq(row.id))
-        .filter(recipient::Column::Phase.eq(RecipientPhase::Idle))
-        .filter(recipient::Column::State.is_in(from.iter().copied()))
+        .col_expr(Column::State, Expr::value(to))
+        .col_expr(Column::Reason, Expr::value((row.address != ERASED).then(|| words.to_owned())))
+        .col_expr(Column::Tries, tries.into())
+        .col_expr(Column::Phase, Expr::value(RecipientPhase::Idle))
+        .col_expr(Column::LeaseUntil, Expr::value(Timestamp::ZERO))
+        .col_expr(Column::Attempts, Expr::col(Column::Attempts).add(1))
+        .col_expr(Column::SentAt, Expr::col(Column::SentAt).if_null(now))
+        .col_expr(Column::UpdatedAt, Expr::value(now))
+        .filter(Column::Id.eq(row.id))
+        .filter(Condition::any().add(settled).add(begun))
         .exec(tx)
         .await?;
     Ok(())
 }
 
+/// Notes what a report says of a message, which is its new state if the message was handed over and nothing worse is known.
+/// One that some recipients still have to get goes on.
 async fn note_message(
     tx: &DatabaseTransaction,
     now: Timestamp,
     row: &message::Model,
-    meaning: Meaning,
-    words: &str,
+    handed_over: bool,
+    (meaning, words): (Meaning, &str),
 ) -> Result<(), DbErr> {
-    use MessageState::{Bounced, Complained, Delivered, Sent, Uncertain};
-    let (to, from): (_, &[_]) = match meaning {
-        Meaning::Delivered => (Delivered, &[Sent, Uncertain]),
-        Meaning::Bounced(_) => (Bounced, &[Sent, Uncertain, Delivered]),
-        Meaning::Complained => (Complained, &[Sent, Uncertain, Delivered]),
+    use MessageState::{Bounced, Complained, Delivered, Sending, Sent, Uncertain};
+    let (to, verb, from): (_, _, &[_]) = match meaning {
+        Meaning::Delivered => (Delivered, "delivered", &[Sent, Uncertain]),
+        Meaning::Bounced(_) => (Bounced, "bounced", &[Sent, Uncertain, Delivered]),
+        Meaning::Complained => (Complained, "complained", &[Sent, Uncertain, Delivered]),
         Meaning::Delayed => {
             return delivery::note_report(tx, now, row.id, "delayed", words, None).await;
         }
@@ -279,23 +280,19 @@ async fn note_message(
             return delivery::note_report(tx, now, row.id, "reported", words, None).await;
         }
     };
+    if row.direction != Direction::Outbound || row.state == to {
+        return Ok(());
+    }
+    let sending = (row.state == Sending && handed_over).then_some(Sending);
     let changed = message::Entity::update_many()
         .col_expr(message::Column::State, Expr::value(to))
         .col_expr(message::Column::StateReason, Expr::value(Some(words.to_owned())))
         .col_expr(message::Column::Version, Expr::col(message::Column::Version).add(1))
+        .col_expr(message::Column::SentAt, Expr::col(message::Column::SentAt).if_null(now))
         .col_expr(message::Column::UpdatedAt, Expr::value(now))
         .filter(message::Column::Id.eq(row.id))
-        .filter(message::Column::Direction.eq(Direction::Outbound))
-        .filter(message::Column::State.is_in(from.iter().copied()))
+        .filter(message::Column::State.is_in(from.iter().copied().chain(sending)))
         .exec(tx)
         .await?;
-    if changed.rows_affected == 0 {
-        return Ok(());
-    }
-    let verb = match to {
-        Delivered => "delivered",
-        Bounced => "bounced",
-        _ => "complained",
-    };
-    delivery::note_report(tx, now, row.id, verb, words, Some(to)).await
+    delivery::note_report(tx, now, row.id, verb, words, (changed.rows_affected == 1).then_some(to)).await
 }

@@ -105,11 +105,6 @@ impl Address {
     pub fn as_str(&self) -> &str {
         &self.full
     }
-
-    /// Whether only a server with SMTPUTF8 can take this address (RFC 6531).
-    pub fn needs_smtputf8(&self) -> bool {
-        !self.full.is_ascii()
-    }
 }
 
 /// The form in which two written addresses are compared: trimmed, the domain lower-case ASCII when it can be.
@@ -261,7 +256,6 @@ mod tests {
         assert_eq!(json, r#""\"a@b\"@example.com""#);
         assert_eq!(serde_json::from_str::<Address>(&json).unwrap(), address);
         assert!(serde_json::from_str::<Address>("\"nobody\"").is_err());
-        assert!(Address::parse("用户@example.com").unwrap().needs_smtputf8());
     }
 
     #[test]

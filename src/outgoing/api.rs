@@ -118,7 +118,7 @@ async fn store(
         state_reason: Set(by_hand.and_then(|row| row.state_reason.clone())),
         retry_at: Set(None),
         failures: Set(0),
-        next_slot_at: Set(known.as_ref().map_or(Timestamp::ZERO, |row| row.next_slot_at)),
+        next_slot_us: Set(known.as_ref().map_or(0, |row| row.next_slot_us)),
         version: Set(known.as_ref().map_or(1, |row| row.version + 1)),
         created_at: Set(known.as_ref().map_or(now, |row| row.created_at)),
         updated_at: Set(now),
@@ -154,7 +154,7 @@ pub async fn delete_outgoing_server(app: web::Data<App>, if_match: IfMatch) -> R
 
 /// Stop sending.
 ///
-/// Messages whose text is on its way are finished; all others wait.
+/// Messages whose last bytes are on their way are finished; all others wait, as if they had not been tried.
 #[utoipa::path(tag = "outgoing server",
     responses((status = 200, description = "The paused server.", body = OutgoingServer, headers(("ETag" = String))),
         (status = 404, description = "None is set.", body = ProblemBody, content_type = "application/problem+json")))]

@@ -110,7 +110,10 @@ pub mod outgoing_server {
 
     use crate::{
         clock::Timestamp,
-        outgoing::entity::{OutgoingAuth, OutgoingSecurity, OutgoingState, Transport},
+        outgoing::{
+            entity::{OutgoingAuth, OutgoingSecurity, OutgoingState, Transport},
+            rate::Rate,
+        },
     };
 
     /// The row.
@@ -154,14 +157,21 @@ pub mod outgoing_server {
         pub retry_at: Option<Timestamp>,
         /// How often it failed in a row.
         pub failures: i32,
-        /// When the rate lets the next message go.
-        pub next_slot_at: Timestamp,
+        /// When the rate lets the next message go, in microseconds since the Unix epoch.
+        pub next_slot_us: i64,
         /// The settings' ETag; the state moves without it.
         pub version: i64,
         /// When it was made.
         pub created_at: Timestamp,
         /// When it was last changed.
         pub updated_at: Timestamp,
+    }
+
+    impl Model {
+        /// The places under its rate.
+        pub fn rate(&self) -> Rate {
+            Rate::new(self.rate_per_minute, self.next_slot_us)
+        }
     }
 
     /// None.

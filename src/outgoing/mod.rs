@@ -6,6 +6,7 @@
 pub mod api;
 pub mod check;
 pub mod entity;
+pub mod rate;
 pub mod relay;
 pub mod settings;
 pub mod state;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rand::Rng;
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, QueryFilter,
-    sea_query::Expr,
+    QuerySelect, QueryTrait, sea_query::Expr,
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -93,12 +93,15 @@ pub async fn fail(
     move_on(tx, now, change, guard).await
 }
 
-/// Takes up to `wanted` places under the rate of `seen`, as of `now`; the caller then calls [`take_slots`].
-pub fn free_slots(seen: &Model, now: Timestamp, wanted: u32) -> u32 {
-    let Some(interval) = slot_ms(seen) else { return wanted };
-    let ahead = now.as_millis() - earliest_slot(seen, interval, now);
-    let free = if ahead < 0 { 0 } else { ahead / interval + 1 };
-    wanted.min(u32::try_from(free).unwrap_or(u32::MAX))
+/// A condition for any statement: the outgoing server has the settings of `seen`, and is not paused.
+pub fn is_served(seen: &Model) -> Expr {
+    let served = Entity::find()
+        .select_only()
+        .column(Column::Id)
+        .filter(Column::Version.eq(seen.version))
+        .filter(Column::CreatedAt.eq(seen.created_at))
+        .filter(Column::State.ne(OutgoingState::Paused));
+    Expr::exists(served.into_query())
 }
 
 /// Uses up `count` places under the rate; false when another replica used some at the same moment.
@@ -111,27 +114,16 @@ pub async fn take_slots(
     seen: &Model,
     count: usize,
 ) -> Result<bool, DbErr> {
-    let Some(interval) = slot_ms(seen) else { return Ok(true) };
-    let used = i64::try_from(count).unwrap_or(i64::MAX).saturating_mul(interval);
-    let next = Timestamp::from_millis(earliest_slot(seen, interval, now).saturating_add(used));
+    if seen.rate_per_minute.is_none() {
+        return Ok(true);
+    }
     let taken = Entity::update_many()
-        .col_expr(Column::NextSlotAt, Expr::value(next))
+        .col_expr(Column::NextSlotUs, Expr::value(seen.rate().after(now, count)))
         .filter(Column::Id.eq(ID))
-        .filter(Column::NextSlotAt.eq(seen.next_slot_at))
+        .filter(Column::NextSlotUs.eq(seen.next_slot_us))
         .exec(tx)
         .await?;
     Ok(taken.rows_affected == 1)
-}
-
-/// The milliseconds between two messages under the rate.
-fn slot_ms(seen: &Model) -> Option<i64> {
-    seen.rate_per_minute.map(|rate| (60_000 / i64::from(rate.max(1))).max(1))
-}
-
-/// A second's worth of unused places is kept, so that a late wake-up does not lower the rate.
-fn earliest_slot(seen: &Model, interval: i64, now: Timestamp) -> i64 {
-    let kept = (1000 / interval - 1).max(0) * interval;
-    seen.next_slot_at.as_millis().max(now.as_millis() - kept)
 }
 
 fn running() -> ActiveModel {
@@ -171,50 +163,6 @@ fn pause_after(failures: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outgoing::entity::{OutgoingAuth, OutgoingSecurity, Transport};
-
-    fn server(rate: Option<i32>, next_slot_at: i64) -> Model {
-        let zero = Timestamp::ZERO;
-        Model {
-            id: ID,
-            transport: Transport::Smtp,
-            host: String::new(),
-            port: 25,
-            security: OutgoingSecurity::None,
-            auth: OutgoingAuth::None,
-            username: String::new(),
-            password_sealed: None,
-            allow_plaintext: false,
-            helo_name: String::new(),
-            max_connections: 5,
-            max_messages_per_connection: 100,
-            rate_per_minute: rate,
-            retry: json!({}),
-            state: OutgoingState::Running,
-            state_reason: None,
-            retry_at: None,
-            failures: 0,
-            next_slot_at: Timestamp::from_millis(next_slot_at),
-            version: 1,
-            created_at: zero,
-            updated_at: zero,
-        }
-    }
-
-    #[test]
-    fn a_slow_rate_gives_one_place_at_a_time_however_long_it_was_quiet() {
-        let at = Timestamp::from_millis;
-        assert_eq!(free_slots(&server(Some(30), 0), at(1_000_000), 10), 1);
-        assert_eq!(free_slots(&server(Some(30), 1_000_001), at(1_000_000), 10), 0);
-        assert_eq!(free_slots(&server(None, 0), at(1_000_000), 10), 10);
-    }
-
-    #[test]
-    fn a_fast_rate_makes_up_for_one_second_at_most() {
-        let at = Timestamp::from_millis;
-        assert_eq!(free_slots(&server(Some(600), 0), at(1_000_000), 50), 10);
-        assert_eq!(free_slots(&server(Some(600), 999_800), at(1_000_000), 50), 3);
-    }
 
     #[test]
     fn the_pause_of_a_failing_server_doubles_up_to_five_minutes() {

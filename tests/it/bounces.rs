@@ -6,22 +6,28 @@ use postroom::{
     accounts::entity::account as accounts,
     clock::{Clock, Timestamp},
     conversations::entity::message,
+    db::Gate,
+    delivery::{entity::delivery as row, rules::Recipient, send::deliver},
+    events::entity::{Column, Entity},
     id::AccountId,
     mail::parse::{Limits, parse},
+    workers::Step,
 };
-use sea_orm::{ActiveModelTrait, ActiveValue::Set};
+use sea_orm::{ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
 use crate::{
-    broadcasts::bounce,
+    broadcasts::{self, bounce, ledger, show, tend_all},
     inbound::{account, push},
     on_both,
     support::{
         Backend, Client, TestApp,
+        customers::{list, person, store},
         mailbox::{act, draft},
-        outbound::{send, use_sink},
+        outbound::{delivery, send, timeline, use_sink},
         service::{Home, Service},
-        smtp_sink::{Behaviour, SmtpSink},
+        smtp_sink::{Act, Behaviour, Rule, SmtpSink, Stage},
         stack::{SMTP, Stack},
         stream::EventStream,
     },
@@ -204,6 +210,140 @@ on_both! {
             assert_eq!(state(&id).await, "bounced", "{field}");
         }
     }
+}
+
+/// Sends until the answer to a dot is awaited.
+async fn send_until_late(app: &TestApp, sink: &SmtpSink) -> JoinHandle<anyhow::Result<Step>> {
+    let sending = tokio::spawn(deliver(app.app.clone()));
+    sink.wait_until_late().await;
+    sending
+}
+
+/// As by `kill -9`: nothing more is written.
+async fn die(sending: JoinHandle<anyhow::Result<Step>>) {
+    sending.abort();
+    assert!(sending.await.unwrap_err().is_cancelled());
+}
+
+async fn late_at(admin: &Client, stage: Stage) -> SmtpSink {
+    let sink = SmtpSink::start(Behaviour::with(Rule::at(stage, Act::Late).times(1))).await;
+    use_sink(admin, &sink).await;
+    sink
+}
+
+on_both! {
+    async fn a_report_settles_what_a_process_that_died_could_not(app) {
+        let (admin, account) = (app.admin().await, account(&app, "support@example.com").await.id);
+        for (action, status, state) in [("delivered", "2.0.0", "delivered"), ("failed", "5.2.2", "bounced")] {
+            let sink = late_at(&admin, Stage::Dot).await;
+            let id = write(&admin, "anna@example.org").await;
+            die(send_until_late(&app, &sink).await).await;
+            push(&admin, account, report(&[("anna@example.org", action, status)], &header(&admin, &id).await)).await.ok();
+            let told = delivery(&admin, id.parse().unwrap()).await;
+            assert_eq!((&told["state"], told["sent_at"].is_string()), (&json!(state), true), "{told}");
+            app.app.clock.advance(Duration::from_secs(70));
+            send(&app).await;
+            app.app.clock.advance(Duration::from_secs(70));
+            send(&app).await;
+            let told = delivery(&admin, id.parse().unwrap()).await;
+            assert_eq!((&told["state"], &told["next_try_at"]), (&json!(state), &json!(null)), "{told}");
+            assert_eq!(sink.received().len(), 0, "it is not sent again");
+        }
+    }
+
+    async fn the_result_of_a_try_that_a_report_overtook_adds_its_words_and_moves_nothing(app) {
+        let (admin, account) = (app.admin().await, account(&app, "support@example.com").await.id);
+        let sink = late_at(&admin, Stage::Dot).await;
+        let id = write(&admin, "anna@example.org").await;
+        let sending = send_until_late(&app, &sink).await;
+        push(&admin, account, report(&[("anna@example.org", "failed", "5.2.2")], &header(&admin, &id).await)).await.ok();
+        sink.release();
+        sending.await.unwrap().unwrap();
+        let told = delivery(&admin, id.parse().unwrap()).await;
+        assert_eq!((&told["state"], &told["recipients"][0]["state"], &told["tries"]), (&json!("bounced"), &json!("sent"), &json!(1)));
+        let steps = timeline(&admin, id.parse().unwrap()).await;
+        assert!(steps.contains(&"bounced".to_owned()) && steps.last().is_some_and(|last| last == "dot 250"), "{steps:?}");
+        let told = Entity::find().filter(Column::Kind.is_in(["message.sent", "message.bounced"])).all(app.app.db.read()).await.unwrap();
+        assert_eq!(told.iter().map(|event| event.kind.as_str()).collect::<Vec<_>>(), ["message.bounced"]);
+    }
+
+    async fn a_second_copy_stays_here_when_the_first_is_heard_of(app) {
+        let (admin, account) = (app.admin().await, account(&app, "support@example.com").await.id);
+        let sink = SmtpSink::start(Behaviour::with(Rule::at(Stage::Dot, Act::TakeAndClose).times(1))).await;
+        use_sink(&admin, &sink).await;
+        let id = write(&admin, "anna@example.org").await;
+        send(&app).await;
+        sink.behave(|behaviour| behaviour.rules.push(Rule::at(Stage::Data, Act::Late).times(1)));
+        app.app.clock.advance(Duration::from_secs(70));
+        let sending = send_until_late(&app, &sink).await;
+        push(&admin, account, report(&[("anna@example.org", "delivered", "2.0.0")], &header(&admin, &id).await)).await.ok();
+        sink.release();
+        sending.await.unwrap().unwrap();
+        assert_eq!((delivery(&admin, id.parse().unwrap()).await["state"].clone(), sink.received().len()), (json!("delivered"), 1));
+    }
+
+    async fn a_report_about_one_who_has_a_message_that_others_wait_for_is_noted(app) {
+        let (admin, account) = (app.admin().await, account(&app, "support@example.com").await.id);
+        let full = Rule::at(Stage::Rcpt, Act::Reply("452 4.2.2 full")).for_recipient("carl@example.org").times(1);
+        let sink = SmtpSink::start(Behaviour::with(full)).await;
+        use_sink(&admin, &sink).await;
+        let id = write(&admin, "anna@example.org").await;
+        let recipients = json!(["anna@example.org", "carl@example.org"].map(|one| Recipient::new(one.to_owned())));
+        let copied = row::ActiveModel { message_id: Set(id.parse().unwrap()), recipients: Set(recipients), ..Default::default() };
+        let tx = app.app.db.begin().await.unwrap();
+        copied.update(&*tx).await.unwrap();
+        tx.commit().await.unwrap();
+        send(&app).await;
+        push(&admin, account, report(&[("anna@example.org", "delivered", "2.0.0")], &header(&admin, &id).await)).await.ok();
+        let id = id.parse().unwrap();
+        assert_eq!(delivery(&admin, id).await["state"], "deferred");
+        assert_eq!(timeline(&admin, id).await.last().map(String::as_str), Some("delivered"));
+        app.app.clock.advance(Duration::from_secs(70));
+        send(&app).await;
+        assert_eq!((delivery(&admin, id).await["state"].clone(), sink.received().len()), (json!("sent"), 2));
+    }
+
+    async fn a_report_settles_a_recipient_of_a_broadcast_that_a_process_that_died_could_not(app) {
+        let admin = app.admin().await;
+        let sink = late_at(&admin, Stage::Dot).await;
+        let list = list(&app.app, "Autumn", None).await;
+        store(&app.app, vec![person(&app.app, list, 0)]).await;
+        let id = broadcasts::draft(&app, &admin, list, json!({})).await;
+        broadcasts::act(&admin, &id, "start").await;
+        tend_all(&app).await;
+        die(send_until_late(&app, &sink).await).await;
+        sink.release();
+        let mail = sink.wait_for(1).await.remove(0);
+        let account = show(&admin, &id).await["account_id"].as_str().unwrap().parse().unwrap();
+        let header = mail.message_id.unwrap();
+        push(&admin, account, bounce(&mail.to[0], "5.1.1", header.trim_matches(['<', '>']))).await.ok();
+        for _ in 0..2 {
+            let row = ledger(&admin, &id).await.remove(0);
+            assert_eq!((&row["state"], &row["tries"]), (&json!("bounced"), &json!(1)), "{row}");
+            app.app.clock.advance(Duration::from_secs(30));
+            send(&app).await;
+        }
+        assert_eq!(sink.received().len(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_report_that_may_bar_an_address_waits_for_who_passes_the_gate_before_it_takes_the_delivery() {
+    let app = TestApp::start(Backend::Postgres).await;
+    let (admin, account) = (app.admin().await, account(&app, "support@example.com").await.id);
+    let id = write(&admin, "anna@example.org").await;
+    let report = report(&[("anna@example.org", "failed", "5.1.1")], &header(&admin, &id).await);
+    let tx = app.app.db.begin().await.unwrap();
+    // Sooner than the database ends a deadlock.
+    tx.execute_unprepared("SET LOCAL lock_timeout = 500").await.unwrap();
+    Gate::Sends.pass(&tx).await.unwrap();
+    let marking = async {
+        app.wait_until_blocked().await;
+        tx.execute_unprepared("UPDATE deliveries SET updated_at = updated_at").await.unwrap();
+        tx.commit().await.unwrap();
+    };
+    let (pushed, ()) = tokio::join!(push(&admin, account, report), marking);
+    assert_eq!(pushed.status, 201, "{}", pushed.body);
 }
 
 /// Through Postfix, which returns the mail to its envelope sender, and Dovecot, which files it by the part before the `+`.

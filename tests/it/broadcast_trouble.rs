@@ -42,6 +42,18 @@ async fn sent(app: &TestApp) {
 }
 
 on_both! {
+    async fn a_server_that_takes_no_mail_for_now_fails_no_recipient(app) {
+        let full = Rule::at(Stage::Mail, Act::Reply("452 4.3.1 disk full")).times(3);
+        let (admin, sink) = (app.admin().await, SmtpSink::start(Behaviour::with(full)).await);
+        use_sink(&admin, &sink).await;
+        let (_, id) = running(&app, &admin, 3, json!({})).await;
+        send(&app).await;
+        let told = ledger(&admin, &id).await;
+        assert!(told.iter().all(|row| row["state"] == "deferred"), "{told:?}");
+        let shown = finish(&app, &admin, &id).await;
+        assert_eq!((&shown["state"], &shown["counts"]["sent"]), (&json!("completed"), &json!(3)), "{shown}");
+    }
+
     async fn a_server_that_is_changed_in_the_middle_takes_the_rest(app) {
         let late = Rule::at(Stage::Dot, Act::Late).on_message(3);
         let (admin, sink) = (app.admin().await, SmtpSink::start(Behaviour::with(late)).await);
@@ -270,6 +282,29 @@ async fn a_guard_that_trips_as_somebody_pauses_waits_for_them_before_it_takes_th
     let (watched, ()) = tokio::join!(tend(app.app.clone()), pausing);
     watched.unwrap();
     assert_eq!(show(&admin, &id).await["state"], "paused");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_replicas_that_look_at_once_share_the_rate_of_a_broadcast_postgres() {
+    let app = TestApp::start(Backend::Postgres).await;
+    let (admin, sink) = (app.admin().await, SmtpSink::start(Behaviour::default()).await);
+    use_sink(&admin, &sink).await;
+    let (_, id) = running(&app, &admin, 3, json!({ "rate_per_minute": 60 })).await;
+    let other = app.app.db.begin().await.unwrap();
+    let minute_later = app.app.clock.now().plus_s(60).as_millis() * 1000;
+    other.execute_unprepared(&format!("UPDATE broadcasts SET next_slot_us = {minute_later}")).await.unwrap();
+    let looking = async {
+        app.wait_until_blocked().await;
+        other.commit().await.unwrap();
+    };
+    tokio::join!(sent(&app), looking);
+    assert_eq!(sink.received().len(), 0, "the other one has all places of this minute");
+    app.app.clock.advance(Duration::from_secs(61));
+    sent(&app).await;
+    assert_eq!(
+        (sink.received().len(), &show(&app.admin().await, &id).await["counts"]["queued"]),
+        (1, &json!(2))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -75,9 +75,9 @@ pub(in super::super) async fn feed(bulk: Arc<Bulk>) -> anyhow::Result<Fed> {
         return Ok(Fed::Nothing);
     }
     bulk.lot.store(wanted, Ordering::Relaxed);
-    let free = state::free_slots(&server, now, u32::try_from(wanted).unwrap_or(u32::MAX));
+    let free = server.rate().free(now, u32::try_from(wanted).unwrap_or(u32::MAX));
     if free == 0 {
-        return Ok(Fed::Wait(server.next_slot_at));
+        return Ok(Fed::Wait(server.rate().opens_at()));
     }
     let Turns { lots, next } = dispatch::claim(app, &tx, now, free).await?;
     if lots.is_empty() {

@@ -189,7 +189,7 @@ impl Run<'_> {
         match capture::keep(app, &ready.printer, &ready.row, &ready.printed).await {
             Ok(()) => {
                 let reply = Reply { code: 250, enhanced: None, text: "captured, not sent".into() };
-                let outcome = Outcome::Accepted { reply, queue_id: None };
+                let outcome = Outcome::Accepted { reply };
                 let verdict = case(self.bulk, ready, self.server).judge(&outcome, &[], app.clock.now());
                 Verdict { reason: "captured, not sent".into(), reply: None, ..verdict }
             }

@@ -9,6 +9,7 @@ use crate::{
     broadcasts::ledger::{self, Begin, Held, Settled},
     clock::Timestamp,
     db::Script,
+    delivery::settle::insist,
     together::Asked,
 };
 
@@ -16,8 +17,6 @@ use crate::{
 const MOST: usize = 256;
 /// How long a transaction waits for the other connections, so that they share it: no longer than the one that it saves takes.
 const PATIENCE: Duration = Duration::from_millis(1);
-/// Pauses between the tries to write a result down: what the server took must not be forgotten for a database hiccup.
-const TRIES: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis(500), Duration::from_secs(3)];
 
 /// A connection's turn: what became of its last recipients, and which one is next.
 #[derive(Debug)]
@@ -70,14 +69,7 @@ impl Bulk {
 
     /// Gives those that may be sent; none when the database cannot be written.
     async fn write(&self, settled: &[Settled], next: &[Begin]) -> Vec<crate::id::MessageId> {
-        for pause in TRIES {
-            match self.try_write(settled, next).await {
-                Ok(begun) => return begun,
-                Err(error) => tracing::warn!(%error, "recipients of broadcasts are not settled yet"),
-            }
-            tokio::time::sleep(pause).await;
-        }
-        match self.try_write(settled, next).await {
+        match insist(|| self.try_write(settled, next)).await {
             Ok(begun) => begun,
             Err(error) => {
                 // Their leases run out, and then they are uncertain, which is the truth.

@@ -102,8 +102,6 @@ pub struct Composed {
     pub sender: Address,
     /// The envelope's recipients: To, Cc and Bcc, each address once.
     pub recipients: Vec<Address>,
-    /// Whether only a server with SMTPUTF8 can take it, because an address has a local part beyond ASCII (RFC 6531).
-    pub needs_smtputf8: bool,
 }
 
 /// Why a mail cannot be made.
@@ -156,14 +154,10 @@ pub fn compose(mail: &Outgoing) -> Result<Composed, ComposeError> {
     }
     let people = People::read(mail)?;
     let message = build(mail, &people).map_err(|error| ComposeError::Builder(error.to_string()))?;
-    let answered = people.reply_to.iter().map(|(_, address)| address);
-    let needs_smtputf8 = people.sender.needs_smtputf8()
-        || people.recipients.iter().chain(answered).any(Address::needs_smtputf8);
     Ok(Composed {
         raw: message.formatted(),
         message_id: mail.message_id.clone(),
         sender: people.sender,
-        needs_smtputf8,
         recipients: people.recipients,
     })
 }

@@ -2,7 +2,7 @@
 
 use super::{
     Action, DIAGNOSTIC_MAX, Permanence, RECIPIENTS_MAX, ReportedRecipient, fields, fields::Group, normalised,
-    one_line, status::bare_id,
+    one_line,
 };
 
 /// Feedback that does not complain: authentication reports (RFC 6591), and mail that was taken for spam by mistake.
@@ -11,16 +11,8 @@ const NO_COMPLAINT: [&str; 6] =
 /// Who complained; a provider that hides them gives none.
 const RECIPIENT_FIELDS: [&str; 2] = ["original-rcpt-to", "removal-recipient"];
 
-/// What a `message/feedback-report` part says.
-#[derive(Debug)]
-pub(super) struct Feedback {
-    pub recipients: Vec<ReportedRecipient>,
-    pub envelope_id: Option<String>,
-    pub mail_from: Option<String>,
-}
-
-/// Reads the part; `None` when it is no complaint. A type that nobody registered counts as `other`, which is one.
-pub(super) fn read(text: &str) -> Option<Feedback> {
+/// Who complains in a `message/feedback-report` part; `None` when it is no complaint. A type that nobody registered counts as `other`, which is one.
+pub(super) fn read(text: &str) -> Option<Vec<ReportedRecipient>> {
     // There is one group; a stray blank line must not hide the rest.
     let all = Group(fields::groups(text).into_iter().flat_map(|group| group.0).collect());
     let kind = all.first("feedback-type").unwrap_or("other").to_ascii_lowercase();
@@ -39,11 +31,7 @@ pub(super) fn read(text: &str) -> Option<Feedback> {
             status: None,
             diagnostic: one_line(&kind, DIAGNOSTIC_MAX),
         });
-    Some(Feedback {
-        recipients: recipients.collect(),
-        envelope_id: all.first("original-envelope-id").and_then(bare_id),
-        mail_from: all.first("original-mail-from").map(plain).and_then(normalised),
-    })
+    Some(recipients.collect())
 }
 
 /// An address without angle brackets and type.

@@ -19,6 +19,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use serde::{Deserialize, Serialize};
 
 use self::origin::Origin;
+pub(crate) use self::severity::names_nobody;
 use super::{
     address::Address,
     parse::{Opened, Part},
@@ -100,10 +101,6 @@ pub enum Permanence {
 pub struct Original {
     /// Its Message-ID without angle brackets.
     pub message_id: Option<String>,
-    /// The ENVID that it was sent with (RFC 3461 section 4.4).
-    pub envelope_id: Option<String>,
-    /// Its envelope sender.
-    pub mail_from: Option<String>,
     /// The addresses in its To field, at most 100: a hint where the report names no recipient.
     pub to: Vec<String>,
     /// Its subject, decoded.
@@ -137,10 +134,8 @@ fn complaint(mail: &Opened) -> Option<Report> {
         return None;
     }
     let feedback = feedback::read(&part.text())?;
-    let mut original = original::read(mail, &[]);
-    original.envelope_id = feedback.envelope_id.or(original.envelope_id);
-    original.mail_from = feedback.mail_from.or(original.mail_from);
-    Some(Report { kind: ReportKind::Complaint, recipients: merged(feedback.recipients), original })
+    let original = original::read(mail, &[]);
+    Some(Report { kind: ReportKind::Complaint, recipients: merged(feedback), original })
 }
 
 /// The delivery report in `mail` itself, machine-readable or in prose.
@@ -167,7 +162,6 @@ fn delivery(mail: &Opened, origin: &Origin) -> Option<Report> {
         return None;
     }
     let mut original = original::read(mail, &texts);
-    original.envelope_id = status.envelope_id.or(original.envelope_id);
     original.message_id = original.message_id.or(status.message_id);
     Some(Report { kind: ReportKind::Delivery, recipients: merged(recipients), original })
 }

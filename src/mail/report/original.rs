@@ -38,11 +38,8 @@ fn is_header(part: &Part) -> bool {
 }
 
 fn of_message(message: &Opened) -> Original {
-    let sender = message.first("return-path").map(|path| path.trim().trim_matches(['<', '>']));
     Original {
         message_id: message.ids("message-id").into_iter().next(),
-        envelope_id: None,
-        mail_from: sender.and_then(normalised),
         to: message.to.iter().filter_map(|mailbox| normalised(&mailbox.address)).collect(),
         subject: message.text("subject").and_then(|subject| one_line(&subject, DIAGNOSTIC_MAX)),
     }

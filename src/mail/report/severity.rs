@@ -22,6 +22,26 @@ static PASSING: LazyLock<Option<Regex>> = LazyLock::new(|| {
     .ok()
 });
 
+/// A server that knows nobody of that name, in its words.
+static NOBODY: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    Regex::new(concat!(
+        r"(?i)\b(?:unknown|no such|invalid|bad|non-?existent) (?:local )?(?:user|recipient|mailbox|address|account|addressee)\b|",
+        r"\b(?:user|recipient|mailbox|address|account|addressee)s?\b[^;]{0,80}?\b(?:unknown|(?:not|\w*n't|never) (?:found|known|exist\w*|valid)|",
+        r"does(?:n't| not) have an account|disabled|inactive|invalid|no longer (?:valid|exists|active|in use))"
+    ))
+    .ok()
+});
+/// These words are about who wrote.
+static SENDER: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    Regex::new(r"(?i)\b(?:sender|from address|return[- ]path|reverse[- ]path|helo|client)\b").ok()
+});
+
+/// Whether a server's words say that there is nobody of the recipient's name.
+pub(crate) fn names_nobody(words: &str) -> bool {
+    let has = |regex: &LazyLock<Option<Regex>>| regex.as_ref().is_some_and(|regex| regex.is_match(words));
+    has(&NOBODY) && !has(&SENDER)
+}
+
 /// The first enhanced status code in `text`.
 pub(super) fn enhanced(text: &str) -> Option<String> {
     let found = ENHANCED.as_ref()?.captures(text)?;
@@ -52,5 +72,35 @@ pub(super) fn permanence(action: Action, status: Option<&str>, words: Option<&st
         (Action::Failed, Some('5')) => Permanence::Permanent,
         (Action::Failed, None) if !passing() => Permanence::Permanent,
         _ => Permanence::Transient,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_that_know_nobody_of_that_name_say_so_in_many_ways() {
+        for words in [
+            "550 User unknown",
+            "553 sorry, no such mailbox here",
+            "550 The email account that you tried to reach does not exist",
+            "550 <a@example.org>: Recipient address rejected: User unknown in local recipient table",
+            "554 delivery error: This user doesn't have an account here",
+            "550 Invalid recipient a@example.org",
+            "550 mailbox is disabled",
+            "511 sorry, no mailbox here by that name; address no longer valid",
+        ] {
+            assert!(names_nobody(words), "{words}");
+        }
+        for words in [
+            "550 Requested action not taken: mailbox unavailable",
+            "554 Recipient address rejected: Access denied",
+            "553 Sender address rejected: Domain not found",
+            "550 the content of this message looks like spam",
+            "552 mailbox full",
+        ] {
+            assert!(!names_nobody(words), "{words}");
+        }
     }
 }

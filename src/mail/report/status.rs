@@ -25,7 +25,6 @@ pub(super) struct Status {
     /// Whether there was anything that could be a status part.
     pub seen: bool,
     pub recipients: Vec<ReportedRecipient>,
-    pub envelope_id: Option<String>,
     pub message_id: Option<String>,
 }
 
@@ -42,9 +41,6 @@ impl Status {
         self.seen = true;
         let mut entry = Group::default();
         for group in fields::groups(text) {
-            if let Some(id) = group.first("original-envelope-id") {
-                self.envelope_id = self.envelope_id.take().or_else(|| one_line(id, DIAGNOSTIC_MAX));
-            }
             if let Some(id) = group.first("original-message-id") {
                 self.message_id = self.message_id.take().or_else(|| bare_id(id));
             }
@@ -154,7 +150,7 @@ fn with_embedded(address: &str) -> String {
     embedded.replace_all(address, character).into_owned()
 }
 
-pub(super) fn bare_id(value: &str) -> Option<String> {
+fn bare_id(value: &str) -> Option<String> {
     let id = value.trim().trim_start_matches('<').split('>').next().unwrap_or_default();
     one_line(id, 998).filter(|id| !id.contains(' '))
 }

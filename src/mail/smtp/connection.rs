@@ -15,7 +15,7 @@ use crate::mail::tls::{self, Endpoint, Security, Stream};
 
 /// What the relay offers in its EHLO answer.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Extensions {
+pub(super) struct Extensions {
     /// STARTTLS (RFC 3207).
     pub starttls: bool,
     /// SIZE (RFC 1870): the largest message in bytes, where the relay names one.
@@ -138,12 +138,6 @@ impl Connection {
         }
     }
 
-    /// What the relay offers.
-    #[must_use]
-    pub fn extensions(&self) -> &Extensions {
-        &self.extensions
-    }
-
     /// How many messages were tried on this connection.
     #[must_use]
     pub fn messages(&self) -> u32 {
@@ -172,19 +166,6 @@ impl Connection {
         expect_positive(Verb::Rset, reply)?;
         self.state = State::Clean;
         Ok(())
-    }
-
-    /// Asks with NOOP whether an idle connection still lives; false when it must be thrown away.
-    pub async fn is_alive(&mut self) -> bool {
-        if !self.is_usable() {
-            return false;
-        }
-        let limit = self.timeouts.command;
-        let alive = self.exchange(Verb::Noop, "NOOP", limit).await.is_ok_and(|reply| reply.is_positive());
-        if !alive {
-            self.state = State::Unusable;
-        }
-        alive
     }
 
     /// Says QUIT and ends the connection; how the relay answers does not matter.

@@ -1,4 +1,4 @@
-//! Logging in to a relay (RFC 4954): PLAIN, LOGIN and XOAUTH2.
+//! Logging in to a relay (RFC 4954): PLAIN and LOGIN.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -7,7 +7,6 @@ use super::connection::Connection;
 use super::reply::Reply;
 use super::transcript::Verb;
 use super::{Auth, SmtpError};
-use crate::mail::oauth::xoauth2;
 
 pub(super) async fn log_in(connection: &mut Connection, auth: &Auth) -> Result<(), SmtpError> {
     let offers = |mechanism: &str| connection.extensions.auth.iter().any(|offered| offered == mechanism);
@@ -22,12 +21,7 @@ pub(super) async fn log_in(connection: &mut Connection, auth: &Auth) -> Result<(
             let answers = [STANDARD.encode(user), STANDARD.encode(pass)];
             converse(connection, "AUTH LOGIN", &answers).await?
         }
-        Auth::XOauth2 { user, token } if offers("XOAUTH2") => {
-            let response = STANDARD.encode(xoauth2(user, token));
-            // A refusal comes as a challenge that wants an empty answer before the 535.
-            converse(connection, &format!("AUTH XOAUTH2 {response}"), &[String::new()]).await?
-        }
-        Auth::Password { .. } | Auth::XOauth2 { .. } => return Err(not_offered()),
+        Auth::Password { .. } => return Err(not_offered()),
     };
     if reply.is_positive() {
         Ok(())

@@ -20,7 +20,7 @@ use std::fmt;
 use std::time::Duration;
 
 pub use check::check;
-pub use connection::{ConnectFailed, Connection, Extensions};
+pub use connection::{ConnectFailed, Connection};
 pub use envelope::{BadAddress, Envelope};
 pub use pipeline::{Letter, Offer};
 pub use reply::Reply;
@@ -41,13 +41,6 @@ pub enum Auth {
         /// The password.
         pass: String,
     },
-    /// AUTH XOAUTH2 with an access token.
-    XOauth2 {
-        /// The user name.
-        user: String,
-        /// The access token.
-        token: String,
-    },
 }
 
 impl fmt::Debug for Auth {
@@ -55,7 +48,6 @@ impl fmt::Debug for Auth {
         f.write_str(match self {
             Self::None => "None",
             Self::Password { .. } => "Password",
-            Self::XOauth2 { .. } => "XOauth2",
         })
     }
 }
@@ -67,7 +59,7 @@ pub struct Timeouts {
     pub net: Deadlines,
     /// The greeting.
     pub greeting: Duration,
-    /// The answers to EHLO, STARTTLS, AUTH, RSET, NOOP and QUIT.
+    /// The answers to EHLO, STARTTLS, AUTH, RSET and QUIT.
     pub command: Duration,
     /// The answer to MAIL.
     pub mail: Duration,

@@ -105,13 +105,7 @@ impl Connection {
     }
 
     async fn say(&mut self, lines: &str) -> Result<(), SmtpError> {
-        if !self.is_usable() {
-            let reason = "it was not usable any more".to_owned();
-            return Err(SmtpError::Closed { at: Verb::Mail, reason });
-        }
-        if self.state == State::Begun {
-            self.reset().await?;
-        }
+        self.make_ready().await?;
         let limit = self.timeouts.mail;
         self.state = State::Unusable;
         self.write(Verb::Mail, lines.as_bytes(), limit).await
@@ -123,26 +117,24 @@ impl Connection {
         self.state = State::Unusable;
         let limit = self.timeouts.mail;
         let mail = match self.answer(Verb::Mail, limit).await {
-            Ok(reply) if reply.is_closing() && self.messages > 0 => return Offer::ended(Outcome::Stale),
-            Ok(reply) if reply.is_closing() => return Offer::ended(refusal(Verb::Mail, reply)),
+            Ok(reply) if reply.is_closing() => return Offer::ended(self.refused_at_once(reply)),
             Ok(reply) => reply,
             Err(error) => return Offer::ended(self.unheard(error)),
         };
+        let refused = (!mail.is_positive()).then(|| self.refused_at_once(mail));
         self.messages += 1;
         let mut recipients = Vec::with_capacity(envelope.to().len());
-        let outcome = match self.answers(envelope, &mut recipients).await {
-            Ok(data) => self.concluded(mail, &recipients, data).await,
-            Err(outcome) => Some(outcome),
+        let answers = self.answers(envelope, &mut recipients).await;
+        if refused.is_some() {
+            // "503 need MAIL command" says nothing of a recipient.
+            recipients.clear();
+        }
+        let outcome = match (refused, answers) {
+            (refused, Ok(data)) => self.concluded(refused.or_else(|| all_refused(&recipients)), data).await,
+            (Some(refused), Err(Outcome::Interrupted { .. })) => Some(refused),
+            (_, Err(outcome)) => Some(outcome),
         };
         Offer { outcome, recipients }
-    }
-
-    /// A used connection that ends before MAIL is answered says nothing of the message.
-    fn unheard(&self, error: SmtpError) -> Outcome {
-        match error {
-            SmtpError::Closed { .. } if self.messages > 0 => Outcome::Stale,
-            error => interrupted(Verb::Mail, error),
-        }
     }
 
     /// The answers to each RCPT and to DATA; the latter is given.
@@ -164,17 +156,9 @@ impl Connection {
         self.answer(Verb::Data, limit).await.map_err(|error| interrupted(Verb::Data, error))
     }
 
-    /// What follows from the answers; nothing when the relay waits for the text.
-    async fn concluded(
-        &mut self,
-        mail: Reply,
-        recipients: &[RecipientReply],
-        data: Reply,
-    ) -> Option<Outcome> {
-        let refused = match mail.is_positive() {
-            true => all_refused(recipients),
-            false => Some(refusal(Verb::Mail, mail)),
-        };
+    /// What follows from the answer to DATA, when the answers before it say `refused`; nothing when the relay waits for the
+    /// text.
+    async fn concluded(&mut self, refused: Option<Outcome>, data: Reply) -> Option<Outcome> {
         match (refused, data.code) {
             (None, 354) => None,
             (Some(outcome), 354) => {

@@ -39,19 +39,6 @@ impl Reply {
         self.code == 421
     }
 
-    /// The server's own id for a message that it accepted, where its words hold one.
-    #[must_use]
-    pub fn queue_id(&self) -> Option<String> {
-        let words: Vec<&str> = self.text.split_whitespace().collect();
-        let after_as = words
-            .windows(3)
-            .find(|w| w[0].eq_ignore_ascii_case("queued") && w[1].eq_ignore_ascii_case("as"))
-            .map(|w| w[2]);
-        let id = after_as.or_else(|| words.iter().find_map(|word| word.strip_prefix("id=")))?;
-        let id = id.trim_matches(|c: char| !c.is_ascii_alphanumeric());
-        (!id.is_empty()).then(|| id.to_owned())
-    }
-
     fn from_lines(code: u16, lines: &[String]) -> Self {
         let enhanced = lines.first().and_then(|line| enhanced_code(line, code));
         let without = |line: &String| match enhanced {
@@ -168,13 +155,5 @@ mod tests {
             assert_eq!(read(bad).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
         }
         assert_eq!(read(b"").await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
-    }
-
-    #[tokio::test]
-    async fn the_queue_id_is_found_where_servers_put_it() {
-        let id = async |line: &[u8]| read(line).await.unwrap().queue_id();
-        assert_eq!(id(b"250 2.0.0 Ok: queued as 4ABC9\r\n").await.as_deref(), Some("4ABC9"));
-        assert_eq!(id(b"250 OK id=1tX-0001-Ab\r\n").await.as_deref(), Some("1tX-0001-Ab"));
-        assert_eq!(id(b"250 thanks\r\n").await, None);
     }
 }

@@ -23,8 +23,6 @@ pub enum Outcome {
     Accepted {
         /// Its words.
         reply: Reply,
-        /// Its own id for the message, where it named one.
-        queue_id: Option<String>,
     },
     /// Refused for now (4yz): try again later.
     Deferred {
@@ -79,7 +77,7 @@ pub enum Outcome {
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Accepted { reply, .. } => write!(f, "the server took the message: {reply}"),
+            Self::Accepted { reply } => write!(f, "the server took the message: {reply}"),
             Self::Deferred { at, reply } => write!(f, "the server refuses it for now, at {at}: {reply}"),
             Self::Failed { at, reply } => write!(f, "the server refuses it, at {at}: {reply}"),
             Self::ServiceClosing { at, reply } => {
@@ -255,32 +253,55 @@ impl Connection {
     }
 
     async fn mail(&mut self, line: &str) -> Result<(), Outcome> {
-        let used = self.messages > 0;
-        let said = self.first_words(line).await;
-        self.messages += 1;
-        match said {
+        let outcome = match self.first_words(line).await {
             Ok(reply) if reply.is_positive() => Ok(()),
-            Ok(reply) if reply.is_closing() && used => Err(Outcome::Stale),
-            Ok(reply) => Err(refusal(Verb::Mail, reply)),
-            Err(SmtpError::Closed { .. }) if used => Err(Outcome::Stale),
-            Err(error) => Err(interrupted(Verb::Mail, error)),
-        }
+            Ok(reply) => Err(self.refused_at_once(reply)),
+            Err(error) => Err(self.unheard(error)),
+        };
+        self.messages += 1;
+        outcome
     }
 
     async fn first_words(&mut self, line: &str) -> Result<Reply, SmtpError> {
-        if !self.is_usable() {
-            let reason = "it was not usable any more".to_owned();
-            return Err(SmtpError::Closed { at: Verb::Mail, reason });
-        }
-        if self.state == State::Begun {
-            self.reset().await?;
-        }
+        self.make_ready().await?;
         let limit = self.timeouts.mail;
         let reply = self.exchange(Verb::Mail, line, limit).await?;
         if reply.is_positive() {
             self.state = State::Begun;
         }
         Ok(reply)
+    }
+
+    /// Gives up what an earlier message left open. A relay that does not answer as it must (RFC 5321 §4.1.1.5) has mostly
+    /// hung up on an idle client: the connection is over.
+    pub(super) async fn make_ready(&mut self) -> Result<(), SmtpError> {
+        let over = |reason: String| SmtpError::Closed { at: Verb::Mail, reason };
+        if !self.is_usable() {
+            return Err(over("it was not usable any more".to_owned()));
+        }
+        if self.state == State::Begun
+            && let Err(error) = self.reset().await
+        {
+            self.state = State::Unusable;
+            return Err(over(error.to_string()));
+        }
+        Ok(())
+    }
+
+    /// What a refusal of MAIL means: on a used connection, 421 is about the connection.
+    pub(super) fn refused_at_once(&self, reply: Reply) -> Outcome {
+        match reply.is_closing() && self.messages > 0 {
+            true => Outcome::Stale,
+            false => refusal(Verb::Mail, reply),
+        }
+    }
+
+    /// What it means that MAIL was not answered: a used connection that ended before says nothing of the message.
+    pub(super) fn unheard(&self, error: SmtpError) -> Outcome {
+        match error {
+            SmtpError::Closed { .. } if self.messages > 0 => Outcome::Stale,
+            error => interrupted(Verb::Mail, error),
+        }
     }
 }
 
@@ -347,8 +368,7 @@ impl Connection {
                     self.state = State::Clean;
                 }
                 if reply.is_positive() {
-                    let queue_id = reply.queue_id();
-                    return Outcome::Accepted { reply, queue_id };
+                    return Outcome::Accepted { reply };
                 }
                 refusal(Verb::Dot, reply)
             }
@@ -384,10 +404,7 @@ pub(super) fn refusal(at: Verb, reply: Reply) -> Outcome {
 }
 
 pub(super) fn interrupted(at: Verb, error: SmtpError) -> Outcome {
-    match error {
-        SmtpError::Refused { at, reply } => refusal(at, reply),
-        other => Outcome::Interrupted { at, how: how(other) },
-    }
+    Outcome::Interrupted { at, how: how(error) }
 }
 
 pub(super) fn how(error: SmtpError) -> Interruption {

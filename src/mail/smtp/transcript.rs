@@ -27,8 +27,6 @@ pub enum Verb {
     Dot,
     /// RSET.
     Rset,
-    /// NOOP.
-    Noop,
     /// QUIT.
     Quit,
 }
@@ -47,7 +45,6 @@ impl Verb {
             Self::Data => "data",
             Self::Dot => "dot",
             Self::Rset => "rset",
-            Self::Noop => "noop",
             Self::Quit => "quit",
         }
     }

@@ -4,7 +4,9 @@ use std::{collections::HashSet, time::Duration};
 
 use postroom::{
     conversations::entity::{MessageState, message},
+    db::Gate,
     delivery::{entity::delivery as row, send::deliver},
+    outgoing::{self, state as server},
 };
 use sea_orm::{ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QuerySelect};
 use serde_json::json;
@@ -177,6 +179,24 @@ async fn two_replicas_send_200_messages_and_none_of_them_twice() {
     let ids: Vec<_> = sink.received().into_iter().filter_map(|mail| mail.message_id).collect();
     assert_eq!(ids.len(), 200, "{settled:?}");
     assert_eq!(ids.into_iter().collect::<HashSet<_>>().len(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_looks_for_messages_while_the_server_is_being_paused_finds_it_paused() {
+    let app = TestApp::start(Backend::Postgres).await;
+    let (admin, sink) = (app.admin().await, SmtpSink::start(Behaviour::default()).await);
+    use_sink(&admin, &sink).await;
+    let id = answer(&app).await;
+    let tx = app.app.db.begin().await.unwrap();
+    Gate::Sends.shut(&tx).await.unwrap();
+    let seen = outgoing::find(&*tx).await.unwrap().unwrap();
+    server::pause(&tx, app.app.clock.now(), &seen, "by a test").await.unwrap();
+    let pausing = async {
+        app.wait_until_blocked().await;
+        tx.commit().await.unwrap();
+    };
+    tokio::join!(send(&app), pausing);
+    assert_eq!((state(&admin, id).await.as_str(), sink.connections()), ("queued", 0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -152,9 +152,9 @@ on_both! {
         assert_eq!([state(&admin, slow).await, state(&admin, quick).await], ["sent", "sent"]);
     }
 
-    async fn a_pause_in_the_middle_finishes_the_message_in_hand_and_no_other(app) {
+    async fn a_pause_in_the_middle_finishes_the_message_whose_dot_is_out_and_no_other(app) {
         let admin = app.admin().await;
-        let sink = SmtpSink::start(Behaviour::with(Rule::at(Stage::Data, Act::Late).on_message(1))).await;
+        let sink = SmtpSink::start(Behaviour::with(Rule::at(Stage::Dot, Act::Late).on_message(1))).await;
         use_sink(&admin, &sink).await;
         let ids = [answer(&app).await, answer(&app).await];
         let meanwhile = async {
@@ -167,6 +167,44 @@ on_both! {
         admin.post("/v1/outgoing-server/resume", json!({})).await.ok();
         send(&app).await;
         assert_eq!((state(&admin, ids[1]).await, sink.received().len()), ("sent".into(), 2));
+    }
+
+    async fn once_a_pause_is_answered_no_other_dot_goes_out(app) {
+        let admin = app.admin().await;
+        for stage in [Stage::Mail, Stage::Data] {
+            let sink = SmtpSink::start(Behaviour::with(Rule::at(stage, Act::Late).times(1))).await;
+            use_sink(&admin, &sink).await;
+            let id = answer(&app).await;
+            let meanwhile = async {
+                sink.wait_until_late().await;
+                admin.post("/v1/outgoing-server/pause", json!({})).await.ok();
+                sink.release();
+            };
+            tokio::join!(send(&app), meanwhile);
+            let told = delivery(&admin, id).await;
+            assert_eq!((&told["state"], &told["tries"], sink.received().len()), (&json!("queued"), &json!(0), 0));
+            assert_eq!(timeline(&admin, id).await.last().map(String::as_str), Some("queued"));
+            admin.post("/v1/outgoing-server/resume", json!({})).await.ok();
+            send(&app).await;
+            let told = delivery(&admin, id).await;
+            assert_eq!((&told["state"], &told["tries"], sink.received().len()), (&json!("sent"), &json!(1), 1));
+        }
+    }
+
+    async fn a_message_in_hand_goes_out_with_the_new_settings_when_they_change(app) {
+        let admin = app.admin().await;
+        let sink = SmtpSink::start(Behaviour::with(Rule::at(Stage::Data, Act::Late).times(1))).await;
+        use_sink(&admin, &sink).await;
+        let id = answer(&app).await;
+        let other = SmtpSink::start(Behaviour::default()).await;
+        let meanwhile = async {
+            sink.wait_until_late().await;
+            use_sink(&admin, &other).await;
+            sink.release();
+        };
+        tokio::join!(send(&app), meanwhile);
+        assert_eq!((sink.received().len(), other.received().len()), (0, 1));
+        assert_eq!((state(&admin, id).await.as_str(), &delivery(&admin, id).await["tries"]), ("sent", &json!(1)));
     }
 
     async fn a_soft_stop_finishes_the_message_in_hand_and_no_other(app) {
@@ -209,6 +247,23 @@ on_both! {
         assert_eq!(delivery(&admin, id).await["tries"], 1);
     }
 
+    async fn a_kept_connection_that_ended_after_a_refusal_slows_nobody(app) {
+        let (admin, sink) = (app.admin().await, SmtpSink::start(Behaviour::default()).await);
+        use_sink(&admin, &sink).await;
+        sink.behave(|behaviour| {
+            behaviour.rules = vec![
+                Rule::at(Stage::Rcpt, Act::Reply("550 5.1.1 unknown")).on_message(1),
+                Rule::at(Stage::Rset, Act::Reply("421 4.4.2 idle")),
+            ];
+        });
+        answer(&app).await;
+        send(&app).await;
+        let id = answer(&app).await;
+        send(&app).await;
+        assert_eq!((state(&admin, id).await, sink.connections()), ("sent".into(), 2));
+        assert_eq!(admin.get("/v1/outgoing-server").await.ok()["state"], "running");
+    }
+
     async fn the_rate_lets_one_message_go_at_a_time(app) {
         let (admin, sink) = (app.admin().await, SmtpSink::start(Behaviour::default()).await);
         use_server(&admin, json!({ "port": sink.addr.port(), "max_connections": 5, "rate_per_minute": 1 })).await;
@@ -242,6 +297,23 @@ on_both! {
         assert_eq!(sink.received().len(), 1);
         admin.post(&format!("/v1/messages/{queued}/cancel"), json!({})).await.problem(409, "invalid_state");
         assert_eq!(timeline(&admin, queued).await, ["created", "queued", "cancelled"]);
+    }
+
+    async fn a_message_that_some_have_already_is_not_called_off(app) {
+        let admin = app.admin().await;
+        let full = Rule::at(Stage::Rcpt, Act::Reply("452 4.2.2 full")).for_recipient("carl@example.com").times(1);
+        let sink = SmtpSink::start(Behaviour::with(full)).await;
+        use_sink(&admin, &sink).await;
+        let id = Draft::to(&["anna@example.com", "bob@example.com", "carl@example.com"]).enqueue(&app.app).await.0;
+        send(&app).await;
+        let told = delivery(&admin, id).await;
+        assert_eq!((&told["state"], &told["allowed_actions"]), (&json!("deferred"), &json!([])));
+        let refused = admin.post(&format!("/v1/messages/{id}/cancel"), json!({})).await;
+        refused.problem(409, "invalid_state");
+        assert_eq!(refused.body["detail"], "2 of its 3 recipients have the message already");
+        app.app.clock.advance(Duration::from_secs(70));
+        send(&app).await;
+        assert_eq!((state(&admin, id).await.as_str(), sink.received().len()), ("sent", 2));
     }
 
     async fn an_agent_calls_off_only_what_it_wrote(app) {

@@ -29,9 +29,9 @@ async fn a_message_arrives_as_it_is_with_its_timeline() {
     let sink = SmtpSink::start(Behaviour::default()).await;
     let mut connection = connect(&sink).await;
     let report = send(&mut connection, &["a@example.org", "b@example.org"]).await;
-    let Outcome::Accepted { reply, queue_id } = &report.outcome else { panic!("{report:?}") };
+    let Outcome::Accepted { reply } = &report.outcome else { panic!("{report:?}") };
     assert_eq!((reply.code, reply.enhanced.as_deref()), (250, Some("2.0.0")));
-    assert_eq!(queue_id.as_deref(), Some("SINK1"));
+    assert_eq!(reply.text, "Ok: queued as SINK1");
     assert_eq!(
         verbs(&report),
         vec![
@@ -60,7 +60,6 @@ async fn one_connection_carries_many_messages() {
         let report = send(&mut connection, &["a@example.org"]).await;
         assert!(matches!(report.outcome, Outcome::Accepted { .. }), "{report:?}");
     }
-    assert!(connection.is_alive().await);
     assert_eq!((connection.messages(), sink.connections(), sink.received().len()), (20, 1, 20));
     assert!(sink.received().iter().all(|mail| mail.connection == 1));
     assert_eq!((sink.commands("RSET"), sink.commands("EHLO")), (0, 1));
@@ -132,14 +131,12 @@ async fn what_a_message_needs_is_asked_for() {
 #[tokio::test]
 async fn every_login_that_the_relay_offers_works_and_none_is_in_the_timeline() {
     let password = Auth::Password { user: "anna".to_owned(), pass: "s3cret".to_owned() };
-    let token = Auth::XOauth2 { user: "anna".to_owned(), token: "s3cret".to_owned() };
-    let offers: [(&'static [&'static str], Auth); 3] =
-        [(&["PLAIN", "LOGIN"], password.clone()), (&["LOGIN"], password), (&["XOAUTH2"], token)];
-    for (mechanisms, auth) in offers {
+    let offers: [&'static [&'static str]; 2] = [&["PLAIN", "LOGIN"], &["LOGIN"]];
+    for mechanisms in offers {
         let login = Some(("anna", "s3cret"));
         let sink = SmtpSink::start(Behaviour { login, mechanisms, ..Behaviour::default() }).await;
         let mut connection =
-            Connection::connect(&plain(sink.addr), &auth, "me", Timeouts::default()).await.unwrap();
+            Connection::connect(&plain(sink.addr), &password, "me", Timeouts::default()).await.unwrap();
         let report = send(&mut connection, &["a@example.org"]).await;
         assert!(matches!(report.outcome, Outcome::Accepted { .. }), "{report:?}");
         assert!(verbs(&report).contains(&("auth", Some(235))));
@@ -159,8 +156,6 @@ async fn refused_credentials_are_told_from_a_relay_that_is_busy() {
     assert!(failed.error.code() == "auth_rejected" && failed.error.needs_administrator(), "{failed}");
     assert!(!format!("{failed:?}").contains("hunter2"));
     assert_eq!(failed.steps.last().map(|step| (step.verb, step.code)), Some((Verb::Auth, Some(535))));
-    let failed = attempt(Auth::XOauth2 { user: "anna".to_owned(), token: "old".to_owned() }).await;
-    assert_eq!(failed.error.code(), "auth_rejected");
 
     let busy = Rule::at(Stage::Auth, Act::Reply("454 4.7.0 try later"));
     sink.behave(|behaviour| behaviour.rules.push(busy));

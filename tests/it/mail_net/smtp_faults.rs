@@ -199,7 +199,7 @@ async fn without_a_durable_phase_the_dot_is_not_sent() {
     let failed = std::future::ready(Err("the database is gone"));
     let report = connection.send(&envelope(&["a@example.org"]), MAIL, failed).await;
     assert_eq!(report.outcome, Outcome::Withheld { reason: "the database is gone".to_owned() });
-    assert!(!connection.is_usable() && !connection.is_alive().await);
+    assert!(!connection.is_usable());
     drop(connection);
     let mut next = connect(&sink).await;
     send(&mut next, &["b@example.org"]).await;
@@ -244,11 +244,60 @@ async fn a_connection_that_ended_while_idle_says_nothing_about_the_message() {
 }
 
 #[tokio::test]
-async fn an_idle_connection_is_asked_whether_it_lives() {
-    for act in [Act::Reply("421 4.4.2 idle for too long"), Act::Close, Act::Reply("500 what?")] {
-        let sink = SmtpSink::start(Behaviour::with(Rule::at(Stage::Noop, act))).await;
+async fn a_connection_that_ended_before_it_could_be_reset_says_nothing_about_the_next_message() {
+    for pipelining in [true, false] {
+        for act in [Act::Reply("421 4.4.2 idle for too long"), Act::Reply("502 5.5.1 what?"), Act::Close] {
+            let refuse = Rule::at(Stage::Rcpt, Act::Reply("550 5.1.1 unknown")).on_message(1);
+            let rules = vec![refuse, Rule::at(Stage::Rset, act).times(2)];
+            let sink = SmtpSink::start(Behaviour { rules, pipelining, ..Behaviour::default() }).await;
+            let mut connection = connect(&sink).await;
+            send(&mut connection, &["a@example.org"]).await;
+            let report = send(&mut connection, &["b@example.org"]).await;
+            assert_eq!(report.outcome, Outcome::Stale);
+            assert!(!connection.is_usable());
+            let mut connection = connect(&sink).await;
+            sink.behave(|behaviour| behaviour.rules[0].message = Some(2));
+            let to = envelope(&["b@example.org"]);
+            assert!(matches!(connection.offer((&to, MAIL)).await.outcome, Some(Outcome::Failed { .. })));
+            assert_eq!(connection.offer((&to, MAIL)).await.outcome, Some(Outcome::Stale));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_refused_sender_says_nothing_of_the_recipients_that_are_named_in_the_same_write() {
+    for takes_any_data in [false, true] {
+        for (words, code) in [("452 4.3.1 disk full", 452), ("550 5.7.1 not you", 550)] {
+            let rules = vec![Rule::at(Stage::Mail, Act::Reply(words)).times(1)];
+            let sink = SmtpSink::start(Behaviour { rules, takes_any_data, ..Behaviour::default() }).await;
+            let mut connection = connect(&sink).await;
+            let to = envelope(&["a@example.org", "b@example.org"]);
+            let offer = connection.offer((&to, MAIL)).await;
+            let (Some(Outcome::Deferred { at, reply }) | Some(Outcome::Failed { at, reply })) =
+                &offer.outcome
+            else {
+                panic!("{offer:?}")
+            };
+            assert_eq!((*at, reply.code, offer.recipients.len()), (Verb::Mail, code, 0), "{offer:?}");
+            assert!(
+                connection.offer((&to, MAIL)).await.outcome.is_none(),
+                "the connection is as good as before"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_421_within_commands_that_are_sent_together_says_that_the_relay_closes() {
+    for (stage, verb) in &STAGES[..3] {
+        let sink = SmtpSink::start(Behaviour::with(Rule::at(*stage, Act::Reply("421 4.3.2 closing")))).await;
         let mut connection = connect(&sink).await;
-        assert!(!connection.is_alive().await && !connection.is_usable());
+        let offer = connection.offer((&envelope(&["a@example.org"]), MAIL)).await;
+        assert!(
+            matches!(&offer.outcome, Some(Outcome::ServiceClosing { at, .. }) if at == verb),
+            "{offer:?}"
+        );
+        assert!(!connection.is_usable());
     }
 }
 

@@ -28,7 +28,6 @@ pub enum Stage {
     Body,
     Dot,
     Rset,
-    Noop,
 }
 
 /// What the sink does there instead of its duty.
@@ -93,12 +92,14 @@ pub struct Behaviour {
     pub size: Option<u64>,
     pub smtputf8: bool,
     pub eight_bit_mime: bool,
+    /// DATA is answered 354 even when every recipient was refused (RFC 2920 section 3.1), and the text is refused.
+    pub takes_any_data: bool,
     /// EHLO is answered 502, as by a server from before 1993.
     pub helo_only: bool,
     pub starttls: bool,
     /// TLS from the first byte.
     pub implicit_tls: bool,
-    /// The user and the password or token that AUTH wants; MAIL before it gets 530.
+    /// The user and the password that AUTH wants; MAIL before it gets 530.
     pub login: Option<(&'static str, &'static str)>,
     pub mechanisms: &'static [&'static str],
     /// More connections than this at once get 421.
@@ -113,11 +114,12 @@ impl Default for Behaviour {
             size: Some(10_000_000),
             smtputf8: true,
             eight_bit_mime: true,
+            takes_any_data: false,
             helo_only: false,
             starttls: false,
             implicit_tls: false,
             login: None,
-            mechanisms: &["PLAIN", "LOGIN", "XOAUTH2"],
+            mechanisms: &["PLAIN", "LOGIN"],
             connection_limit: usize::MAX,
         }
     }

@@ -37,6 +37,8 @@ struct Conversation {
     message: usize,
     encrypted: bool,
     logged_in: bool,
+    /// MAIL was accepted.
+    is_open: bool,
     from: String,
     parameters: String,
     to: Vec<String>,
@@ -55,6 +57,7 @@ impl Conversation {
             message: 0,
             encrypted: behaviour.implicit_tls,
             logged_in: behaviour.login.is_none(),
+            is_open: false,
             from: String::new(),
             parameters: String::new(),
             to: Vec::new(),
@@ -94,10 +97,10 @@ impl Conversation {
             "RCPT" => self.rcpt(line).await,
             "DATA" => self.data().await,
             "RSET" => {
-                self.to.clear();
+                self.close();
                 self.usual(Stage::Rset, "", "250 2.0.0 flushed\r\n").await
             }
-            "NOOP" => self.usual(Stage::Noop, "", "250 2.0.0 still here\r\n").await,
+            "NOOP" => self.say("250 2.0.0 still here\r\n").await,
             "QUIT" => {
                 self.say("221 2.0.0 bye\r\n").await?;
                 Ok(false)
@@ -139,14 +142,6 @@ impl Conversation {
         let decode = |text: &str| String::from_utf8(STANDARD.decode(text).unwrap_or_default()).unwrap();
         let good = match (words.get(1).copied(), words.get(2)) {
             (Some("PLAIN"), Some(response)) => decode(response) == format!("\0{user}\0{secret}"),
-            (Some("XOAUTH2"), Some(response)) => {
-                let good = decode(response) == format!("user={user}\x01auth=Bearer {secret}\x01\x01");
-                if !good {
-                    self.io.send("334 eyJzdGF0dXMiOiI0MDEifQ==\r\n").await?;
-                    self.io.line().await?;
-                }
-                good
-            }
             (Some("LOGIN"), None) => {
                 self.io.send("334 VXNlcm5hbWU6\r\n").await?;
                 let given_user = self.io.line().await?.unwrap_or_default();
@@ -165,7 +160,7 @@ impl Conversation {
         if !self.logged_in {
             return self.say("530 5.7.0 log in first\r\n").await;
         }
-        if !self.to.is_empty() {
+        if self.is_open {
             return self.say("503 5.5.1 a transaction is open\r\n").await;
         }
         self.message = {
@@ -175,10 +170,19 @@ impl Conversation {
         };
         let (from, parameters) = path(line);
         (self.from, self.parameters) = (from, parameters);
-        self.usual(Stage::Mail, "", "250 2.1.0 ok\r\n").await
+        match self.look(Stage::Mail, "").await? {
+            Next::End => return Ok(false),
+            Next::Answered => return Ok(true),
+            Next::Usual | Next::Take => {}
+        }
+        self.is_open = true;
+        self.say("250 2.1.0 ok\r\n").await
     }
 
     async fn rcpt(&mut self, line: &str) -> io::Result<bool> {
+        if !self.is_open {
+            return self.say("503 5.5.1 need MAIL command\r\n").await;
+        }
         let (address, _) = path(line);
         match self.look(Stage::Rcpt, &address).await? {
             Next::End => return Ok(false),
@@ -190,10 +194,17 @@ impl Conversation {
     }
 
     async fn data(&mut self) -> io::Result<bool> {
+        let (is_open, takes_any) = (self.is_open, self.shared.behaviour.lock().unwrap().takes_any_data);
+        if !is_open && !takes_any {
+            return self.say("503 5.5.1 need RCPT command\r\n").await;
+        }
         match self.look(Stage::Data, "").await? {
             Next::End => return Ok(false),
             Next::Answered => return Ok(true),
             Next::Usual | Next::Take => {}
+        }
+        if self.to.is_empty() && !takes_any {
+            return self.say("554 5.5.1 no valid recipients\r\n").await;
         }
         self.say("354 go ahead\r\n").await?;
         let mut raw = Vec::new();
@@ -213,10 +224,14 @@ impl Conversation {
                 return Ok(false);
             }
         }
+        if self.to.is_empty() {
+            self.close();
+            return self.say("554 5.5.1 no valid recipients\r\n").await;
+        }
         let answer = format!("250 2.0.0 Ok: queued as SINK{}\r\n", self.message);
         match self.look(Stage::Dot, "").await? {
             Next::End => return Ok(false),
-            Next::Answered => self.to.clear(),
+            Next::Answered => self.close(),
             Next::Take => {
                 self.take(raw);
                 return Ok(false);
@@ -229,7 +244,14 @@ impl Conversation {
         Ok(true)
     }
 
+    /// Forgets the transaction.
+    fn close(&mut self) {
+        self.is_open = false;
+        self.to.clear();
+    }
+
     fn take(&mut self, raw: Vec<u8>) {
+        self.is_open = false;
         let text = String::from_utf8_lossy(&raw).into_owned();
         let id = text.lines().take_while(|line| !line.is_empty()).find_map(|line| {
             let (name, value) = line.split_once(':')?;
