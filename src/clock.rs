@@ -12,9 +12,9 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::sync::watch;
 
-/// An instant in milliseconds since the Unix epoch; RFC 3339 UTC in JSON, an integer in the database.
-///
-/// An integer column orders, indexes and does arithmetic the same way in SQLite and in PostgreSQL.
+/// An instant, to the millisecond: RFC 3339, in UTC.
+// An integer in the database (milliseconds since the Unix epoch), which orders, indexes and does arithmetic the same way in
+// SQLite and in PostgreSQL.
 #[derive(
     Clone,
     Copy,

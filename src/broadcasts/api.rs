@@ -122,7 +122,8 @@ pub struct BroadcastFilter {
     #[serde(default = "unused_and_callback")]
     #[schema(min_items = 1, max_items = 4, default = json!(["unused", "callback"]))]
     pub statuses: Vec<CustomerStatus>,
-    /// And of them those for whom this MiniJinja expression holds.
+    /// And of them those for whom this MiniJinja expression holds. What was imported from a CSV file is text:
+    /// `customer.data.balance|float > 10`.
     #[serde(default)]
     #[schema(min_length = 1, max_length = 2000, examples("customer.data.tier == 'gold'"))]
     pub expression: Option<String>,

@@ -30,7 +30,8 @@ pub fn mount(config: &mut ServiceConfig<'_>) {
 /// What became of one recipient.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct BroadcastRecipient {
-    /// The message's id; it can be read as a message once somebody has answered to it.
+    /// The message's id. It can be read as a message, with its timeline, once somebody has answered to it, or at once where
+    /// the outgoing server only captures; until then this row is all there is.
     pub message_id: MessageId,
     /// The customer.
     pub customer_id: CustomerId,

@@ -141,7 +141,7 @@ pub async fn redial_customer(
 
 /// Agree on a time to call a customer back.
 ///
-/// A time that was agreed before is forgotten.
+/// A time that was agreed before is forgotten. No message rule fires: rules for `callback_set` are for what a dialler reports.
 #[utoipa::path(tag = "customers", params(("id" = CustomerId, Path)), request_body = CustomerSetCallback,
     responses((status = 200, description = "It is agreed.", body = Customer, headers(("ETag" = String)))))]
 #[post("/customers/{id}/set-callback")]

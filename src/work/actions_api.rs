@@ -197,6 +197,8 @@ async fn amend(
 }
 
 /// Set the outcome of a work item.
+///
+/// The code is the contact centre's own; it need not be one of the outcomes of attempts (`/v1/outcomes`).
 #[utoipa::path(tag = "work items", params(("id" = WorkItemId, Path)), request_body = WorkItemOutcome,
     responses((status = 200, description = "The item.", body = WorkItem, headers(("ETag" = String)))))]
 #[post("/work-items/{id}/set-outcome")]
