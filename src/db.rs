@@ -23,8 +23,8 @@ pub use script::{Done, Script, Step};
 
 /// How much of the database the writer and each of the readers keep in memory, in KiB. The file is not mapped besides: each
 /// connection's map would count as the process's memory, and grow with the file.
-const WRITER_CACHE: u32 = 16 << 10;
-const READER_CACHE: u32 = 2 << 10;
+const WRITER_CACHE: u32 = 8 << 10;
+const READER_CACHE: u32 = 1 << 10;
 
 /// The pools. Cheap to clone.
 #[derive(Clone, Debug)]
