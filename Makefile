@@ -50,7 +50,7 @@ test-stack: ## Only the tests of the test stack itself
 check: ## Formatting, clippy, licences (cargo-deny, when installed)
 	@tools/stage.sh fmt     cargo fmt --all --check
 	@tools/stage.sh clippy  cargo clippy --workspace --all-targets --quiet -- -D warnings
-	@if command -v cargo-deny >/dev/null; then tools/stage.sh deny cargo deny --offline --log-level error check bans licenses sources; \
+	@if command -v cargo-deny >/dev/null; then tools/stage.sh deny cargo deny --locked --log-level error check bans licenses sources; \
 	else echo 'deny: cargo-deny is not installed, skipped'; fi
 
 .PHONY: fmt
