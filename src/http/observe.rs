@@ -76,10 +76,9 @@ fn complete(
     };
     let mut answer = problem.respond(path, id);
     // What was said beside the body, to browsers of other origins above all, holds for the problem, too.
-    for (name, value) in response.headers() {
-        if !answer.headers().contains_key(name) {
-            answer.headers_mut().append(name.clone(), value.clone());
-        }
+    let own: Vec<HeaderName> = answer.headers().keys().cloned().collect();
+    for (name, value) in response.headers().iter().filter(|(name, _)| !own.contains(name)) {
+        answer.headers_mut().append(name.clone(), value.clone());
     }
     response.into_response(answer)
 }
