@@ -82,9 +82,8 @@ async fn printer_of(app: &App, row: &broadcast::Model) -> Result<Option<Printer>
         Err(error) => error,
     };
     let reason = match error.downcast::<RawError>() {
-        Ok(error @ (RawError::Corrupt(_) | RawError::CorruptFile(_))) => error.to_string(),
-        Ok(RawError::Store(error @ object_store::Error::NotFound { .. })) => error.to_string(),
-        Ok(error) => return Err(error.into()),
+        Ok(error) if error.passes() => return Err(error.into()),
+        Ok(error) => error.to_string(),
         Err(error) => format!("{error:#}"),
     };
     tracing::warn!(broadcast = %row.id, reason, "a message that is answered cannot be written again");

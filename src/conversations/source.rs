@@ -119,8 +119,7 @@ pub fn media_type(claimed: &str) -> &str {
 pub fn raw_problem(error: RawError) -> Problem {
     match error {
         RawError::Db(error) => error.into(),
-        // What is gone does not come back by itself.
-        RawError::Store(error) if !matches!(error, object_store::Error::NotFound { .. }) => {
+        error if error.passes() => {
             tracing::error!(%error, "the object store failed");
             Problem::new(Code::Unavailable, "the object store is not reachable").retry_after(5)
         }
