@@ -235,10 +235,7 @@ pub async fn note_answer<B>(app: &App, operation: &str, access: Access, answer: 
         action: operation.to_owned(),
         subject: subject_of(request, answer),
         outcome,
-        details: match location(answer) {
-            Some(made) => json!({ "status": answer.status().as_u16(), "path": parameters, "made": made }),
-            None => json!({ "status": answer.status().as_u16(), "path": parameters }),
-        },
+        details: json!({ "status": answer.status().as_u16(), "path": parameters, "made": location(answer) }),
     };
     Actor::of(request).note(app, entry).await;
 }

@@ -133,13 +133,14 @@ async fn admit(request: &ServiceRequest, operation: &Operation) -> Result<(), Pr
         let standing = who(request, id).await?;
         let (caller, must_change) = (standing.caller, standing.must_change_password);
         let allowed = access.allows(&caller);
-        let who = match (caller.role, access.scope()) {
-            (Role::Integration, Some(scope)) => format!("an API key without the scope {scope}"),
-            (role, _) => format!("the role {}", format!("{role:?}").to_lowercase()),
-        };
+        let role = caller.role;
         request.extensions_mut().insert(caller);
         if !allowed {
-            return Err(Problem::new(Code::Forbidden, format!("{who} may not call {id}")));
+            let refused = match (role, access.scope()) {
+                (Role::Integration, Some(scope)) => format!("an API key without the scope {scope}"),
+                _ => format!("the role {}", format!("{role:?}").to_lowercase()),
+            };
+            return Err(Problem::new(Code::Forbidden, format!("{refused} may not call {id}")));
         }
         if must_change && !BEFORE_PASSWORD_CHANGE.contains(&id.as_str()) {
             let detail = "change the password with POST /v1/auth/password first";
