@@ -113,7 +113,8 @@ pub async fn claim(
 
 /// Notes of claimed rows that they may be sent from now on; [`begun`] tells which. Not begun are rows that another process
 /// has taken over, of a broadcast that does not run any more, of somebody who may not be written to, or whose customer is not
-/// to get it any more, as [`absence`] has it; and none while the outgoing server is paused, wants to be left alone, or has other settings than the row was to go out with; none whose time has run out.
+/// to get it any more, as [`absence`] has it; and none while the outgoing server is paused, wants to be left alone, or has
+/// other settings than the row was to go out with; none whose time has run out.
 pub fn begin(script: &mut Script, now: Timestamp, rows: &[Begin]) -> Option<Step> {
     if rows.is_empty() {
         return None;

@@ -23,6 +23,17 @@ async fn fail(app: &TestApp, id: AccountId, times: i32) {
     app.app.clock.advance(Duration::from_secs(301));
 }
 
+/// An account with one mail, whose server breaks off whenever a mail is fetched; it is polled already.
+async fn at_a_server_in_trouble(app: &TestApp) -> (ImapServer, Events, AccountId) {
+    let (admin, server) = (app.admin().await, ImapServer::start(ImapBehaviour::default()).await);
+    server.append("INBOX", &mail(1));
+    server.behave(|b| b.fetch_fault = Some(FetchFault::CloseInLiteral));
+    let events = Events::of(app);
+    let id = draft(&admin, server.addr.port(), json!({})).await;
+    act(&admin, id, "activate").await;
+    (server, events, id)
+}
+
 polled! {
     async fn a_literal_of_two_gigabytes_becomes_a_stub_and_the_others_are_taken_in(app) {
         let (admin, server) = (app.admin().await, ImapServer::start(ImapBehaviour::default()).await);
@@ -89,12 +100,7 @@ polled! {
     }
 
     async fn a_server_in_trouble_makes_no_stub_of_a_good_message(app) {
-        let (admin, server) = (app.admin().await, ImapServer::start(ImapBehaviour::default()).await);
-        server.append("INBOX", &mail(1));
-        server.behave(|b| b.fetch_fault = Some(FetchFault::CloseInLiteral));
-        let mut events = Events::of(&app);
-        let id = draft(&admin, server.addr.port(), json!({})).await;
-        act(&admin, id, "activate").await;
+        let (server, mut events, id) = at_a_server_in_trouble(&app).await;
         for times in 1..=6 {
             fail(&app, id, times).await;
         }
@@ -123,12 +129,7 @@ polled! {
     }
 
     async fn trouble_with_one_message_that_lasts_an_hour_is_its_own(app) {
-        let (admin, server) = (app.admin().await, ImapServer::start(ImapBehaviour::default()).await);
-        server.append("INBOX", &mail(1));
-        server.behave(|b| b.fetch_fault = Some(FetchFault::CloseInLiteral));
-        let mut events = Events::of(&app);
-        let id = draft(&admin, server.addr.port(), json!({})).await;
-        act(&admin, id, "activate").await;
+        let (_server, mut events, id) = at_a_server_in_trouble(&app).await;
         fail(&app, id, 1).await;
         app.app.clock.advance(Duration::from_secs(3_600));
         for times in 2..=5 {
