@@ -6,7 +6,8 @@ use uuid::Uuid;
 use crate::{clock::Timestamp, db::Db};
 
 /// The tables whose rows are leased.
-const TABLES: [&str; 5] = ["accounts", "broadcast_recipients", "broadcasts", "deliveries", "work_items"];
+const TABLES: [&str; 6] =
+    ["accounts", "broadcast_recipients", "broadcasts", "deliveries", "erasures", "work_items"];
 
 /// How many rows one statement renews.
 const AT_ONCE: usize = 500;

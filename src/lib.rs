@@ -85,8 +85,20 @@ pub const FEATURE_EDGES: &[(&str, &[&str])] = &[
     ("campaigns", &["accounts", "conversations", "customers", "delivery", "scripts", "templates"]),
     ("classes", &["scripts"]),
     ("conversations", &["accounts", "delivery", "dkim", "work"]),
-    // Erasing a customer reaches what campaigns and broadcasts keep of them.
-    ("customers", &["accounts", "broadcasts", "campaigns", "suppressions"]),
+    // Erasing a customer reaches all that is kept of them.
+    (
+        "customers",
+        &[
+            "accounts",
+            "broadcasts",
+            "campaigns",
+            "conversations",
+            "delivery",
+            "receipts",
+            "suppressions",
+            "work",
+        ],
+    ),
     (
         "delivery",
         &["accounts", "broadcasts", "conversations", "customers", "dkim", "outgoing", "suppressions"],

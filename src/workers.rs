@@ -91,6 +91,8 @@ pub struct Wakes {
     pub timers: Notify,
     /// An account was made, changed or asked to poll.
     pub poll: Notify,
+    /// What is known of a customer was erased.
+    pub erasures: Notify,
     /// Never rung: old rows can wait.
     pub housekeeping: Notify,
 }
@@ -141,6 +143,9 @@ where
 /// How often due messages are looked for when nobody calls.
 const DELIVERY_LOOKS: Duration = Duration::from_secs(5);
 
+/// How often customers whose texts are to be erased are looked for when nobody calls.
+const ERASURE_LOOKS: Duration = Duration::from_secs(60);
+
 /// Starts every background loop.
 pub fn start(app: &App) {
     crate::events::start(app);
@@ -155,6 +160,7 @@ pub fn start(app: &App) {
         }
         run(&app, "timers", |wakes| &wakes.timers, idle, crate::work::timers::expire);
         run(&app, "broadcasts", |wakes| &wakes.broadcasts, idle, crate::broadcasts::watch::tend);
+        run(&app, "erasures", |wakes| &wakes.erasures, ERASURE_LOOKS, crate::customers::erase::texts::empty);
         run(&app, "delivery", |wakes| &wakes.deliver, DELIVERY_LOOKS, crate::delivery::send::deliver);
         crate::inbound::poll::start(&app);
         Ok(())

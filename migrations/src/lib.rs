@@ -25,6 +25,7 @@ mod m0011_each_reason;
 mod m0012_since_resumed;
 mod m0013_sender_accounts;
 mod m0014_exact_rates;
+mod m0015_erased_texts;
 mod sql;
 
 /// All migrations, oldest first.
@@ -49,6 +50,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0012_since_resumed::Migration),
             Box::new(m0013_sender_accounts::Migration),
             Box::new(m0014_exact_rates::Migration),
+            Box::new(m0015_erased_texts::Migration),
         ]
     }
 }

@@ -338,7 +338,7 @@ pub mod message {
         pub retry_of: Option<MessageId>,
         /// The template that it was made from.
         pub template_id: Option<TemplateId>,
-        /// The customer whom it is for.
+        /// The customer whom it is for, or whose mail it reports on.
         pub customer_id: Option<CustomerId>,
         /// The campaign that it is sent for.
         pub campaign_id: Option<CampaignId>,
@@ -350,6 +350,8 @@ pub mod message {
         pub received_at: Option<Timestamp>,
         /// When a server took it.
         pub sent_at: Option<Timestamp>,
+        /// When its content was erased with what was known of the customer.
+        pub erased_at: Option<Timestamp>,
         /// The row's ETag.
         pub version: i64,
         /// When it was made.

@@ -123,7 +123,7 @@ pub struct MessageSummary {
     pub retry_of: Option<MessageId>,
     /// The template that it was made from.
     pub template_id: Option<TemplateId>,
-    /// The customer whom it was sent to.
+    /// The customer whom it was sent to, or whose mail it reports on.
     pub customer_id: Option<CustomerId>,
     /// The campaign that it was sent for.
     pub campaign_id: Option<CampaignId>,
@@ -138,6 +138,8 @@ pub struct MessageSummary {
     pub received_at: Option<Timestamp>,
     /// When a server took it.
     pub sent_at: Option<Timestamp>,
+    /// When its content was erased, because what was known of the customer was; there is no content any more then.
+    pub erased_at: Option<Timestamp>,
     /// When it was made.
     pub created_at: Timestamp,
 }
@@ -224,7 +226,7 @@ pub struct MessageFilter {
     /// Only those with this reference.
     #[param(max_length = 200)]
     external_ref: Option<String>,
-    /// Only those sent to this customer.
+    /// Only those sent to this customer, and reports on them.
     #[param(inline)]
     customer_id: Option<CustomerId>,
     /// Only those sent for this campaign.
@@ -332,6 +334,7 @@ impl From<Model> for MessageSummary {
             dated_at: row.dated_at,
             received_at: row.received_at,
             sent_at: row.sent_at,
+            erased_at: row.erased_at,
             created_at: row.created_at,
         }
     }

@@ -5,6 +5,7 @@ pub mod begin;
 pub mod disposition;
 pub mod drafts;
 pub mod entity;
+pub mod erase;
 pub mod lock;
 pub mod messages;
 pub mod notes;

@@ -221,6 +221,7 @@ impl Press {
             dated_at: Some(Timestamp::from_millis(mail.date)),
             received_at: None,
             sent_at: None,
+            erased_at: None,
             version: 1,
             created_at: self.now,
             updated_at: self.now,

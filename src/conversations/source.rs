@@ -12,10 +12,10 @@ use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_actix_web::service_config::ServiceConfig;
 
-use super::{disposition::content_disposition, visibility::find_message};
+use super::{disposition::content_disposition, entity::message, visibility::find_message};
 use crate::{
     app::App,
-    http::{Caller, Code, Path, Problem, Query},
+    http::{Caller, Code, Path, Problem, Query, problem::ProblemBody},
     id::MessageId,
     mail::parse,
     raw::RawError,
@@ -56,7 +56,8 @@ pub struct AttachmentView {
 /// Byte for byte what was received or sent. Of a message that was too large to fetch it is the header section; when not
 /// even that was fetched, or a message of ours was not composed yet, there is none.
 #[utoipa::path(tag = "messages", params(("id" = MessageId, Path)),
-    responses((status = 200, description = "The source.", body = MailSource, content_type = "message/rfc822")))]
+    responses((status = 200, description = "The source.", body = MailSource, content_type = "message/rfc822"),
+        (status = 410, description = "It was erased.", body = ProblemBody, content_type = "application/problem+json")))]
 #[get("/messages/{id}/raw")]
 pub async fn get_message_raw(
     app: web::Data<App>,
@@ -64,6 +65,7 @@ pub async fn get_message_raw(
     id: Path<MessageId>,
 ) -> Result<HttpResponse, Problem> {
     let row = find_message(app.db.read(), &caller, *id).await?;
+    require_content(&row)?;
     let source = app.raw.stream(app.db.read(), row.id).await.map_err(raw_problem)?;
     let source = source.ok_or_else(|| Problem::not_found("raw source of this message"))?;
     let mut answer = guarded(&content_disposition(false, &format!("{}.eml", row.id)));
@@ -75,7 +77,8 @@ pub async fn get_message_raw(
 /// The media type is the one that the sender claims.
 #[utoipa::path(tag = "messages",
     params(("id" = MessageId, Path), ("number" = u32, Path, description = "Its number within the message, from 1.", example = 1), AttachmentView),
-    responses((status = 200, description = "The file.", body = FileContent, content_type = "*/*")))]
+    responses((status = 200, description = "The file.", body = FileContent, content_type = "*/*"),
+        (status = 410, description = "It was erased.", body = ProblemBody, content_type = "application/problem+json")))]
 #[get("/messages/{id}/attachments/{number}")]
 pub async fn get_message_attachment(
     app: web::Data<App>,
@@ -86,6 +89,7 @@ pub async fn get_message_attachment(
     let (id, number) = path.into_inner();
     let missing = || Problem::not_found("attachment of this message");
     let row = find_message(app.db.read(), &caller, id).await?;
+    require_content(&row)?;
     let index = usize::try_from(number).ok().and_then(|number| number.checked_sub(1)).ok_or_else(missing)?;
     let raw = app.raw.load(app.db.read(), row.id).await.map_err(raw_problem)?.ok_or_else(missing)?;
     let part = web::block(move || parse::attachment(&raw, index)).await.map_err(Problem::internal)?;
@@ -94,6 +98,15 @@ pub async fn get_message_attachment(
     let name = part.filename.unwrap_or_else(|| format!("attachment-{number}"));
     let mut answer = guarded(&content_disposition(inline, &name));
     Ok(answer.content_type(media_type(&part.content_type)).body(part.bytes))
+}
+
+fn require_content(row: &message::Model) -> Result<(), Problem> {
+    match row.erased_at {
+        None => Ok(()),
+        Some(_) => {
+            Err(Problem::new(Code::Gone, "the message was erased with what was known of the customer"))
+        }
+    }
 }
 
 /// An answer in which nothing may run, whoever wrote what it carries.

@@ -81,6 +81,8 @@ pub struct Customer {
     pub allowed_actions: Vec<CustomerAction>,
     /// When what was known of them was erased.
     pub erased_at: Option<Timestamp>,
+    /// When the messages that were exchanged with them were emptied, too; a while after `erased_at` when there are many.
+    pub texts_erased_at: Option<Timestamp>,
     /// When the record was made.
     pub created_at: Timestamp,
     /// When it was last changed.
@@ -230,6 +232,7 @@ impl Customer {
             last_attempt_at: row.last_attempt_at,
             allowed_actions,
             erased_at: row.erased_at,
+            texts_erased_at: row.texts_erased_at,
             created_at: row.created_at,
             updated_at: row.updated_at,
         }

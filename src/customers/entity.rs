@@ -286,6 +286,8 @@ pub mod customer {
         pub last_attempt_at: Option<Timestamp>,
         /// When what is known of them was erased.
         pub erased_at: Option<Timestamp>,
+        /// When the messages that were exchanged with them were emptied, too.
+        pub texts_erased_at: Option<Timestamp>,
         /// The row's ETag.
         pub version: i64,
         /// When it was made.

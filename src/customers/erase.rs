@@ -1,7 +1,10 @@
 //! Erasing what is known of a customer.
 
+mod entity;
+pub mod texts;
+
 use actix_web::{HttpResponse, post, web};
-use sea_orm::{ActiveValue::Set, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter};
+use sea_orm::{ActiveValue::Set, ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter};
 use serde_json::json;
 use utoipa_actix_web::service_config::ServiceConfig;
 use uuid::Uuid;
@@ -21,6 +24,7 @@ use crate::{
     broadcasts::ledger,
     campaigns::entity::attempt,
     clock::Timestamp,
+    db::Gate,
     events,
     http::{Answer, Caller, Path, Problem},
     id::CustomerId,
@@ -36,8 +40,15 @@ pub fn mount(config: &mut ServiceConfig<'_>) {
 ///
 /// Name, addresses, numbers, language, data and notes are gone; the `ref` is replaced by one that says nothing; the customer is
 /// terminated. Attempts are still counted, but what was answered to them is gone. A suppression is kept for each address, as a
-/// keyed hash without the address itself, so that nothing is sent there even when another import brings the address back. It
-/// cannot be undone. Messages that were exchanged stay. Doing it again changes nothing.
+/// keyed hash without the address itself, so that nothing is sent there even when another import brings the address back.
+///
+/// The messages that were exchanged with them are emptied in the background: texts, names, addresses, files and sources, what
+/// servers said, notes, and what scripts saw. `texts_erased_at` and the event `customer.texts_erased` tell when that is done.
+/// Where another customer has the same address, only what was sent to this one. What is unsent is called off. Ids, times,
+/// states and counts stay, and so does what comes in later. While a work item of theirs is not done, it is refused.
+///
+/// Answers that are kept for repeated requests, and uploads, are gone after 24 hours. The audit log keeps a `ref` that a call
+/// named. It cannot be undone. Doing it again changes nothing.
 #[utoipa::path(tag = "customers", params(("id" = CustomerId, Path)),
     responses((status = 200, description = "Nothing is known of them any more.", body = Customer, headers(("ETag" = String)))))]
 #[post("/customers/{id}/erase")]
@@ -49,6 +60,8 @@ pub async fn erase_customer(
     let (now, tx) = (app.clock.now(), app.db.begin().await?);
     let mut row = find(&*tx, *id).await?;
     if row.erased_at.is_none() {
+        // Before any row is locked, as everywhere.
+        Gate::Sends.shut(&tx).await?;
         row = erase(&tx, now, &row).await?;
         events::append(&tx, now, vec![told("customer.erased", &row)]).await?;
     }
@@ -57,8 +70,10 @@ pub async fn erase_customer(
     Ok(Answer::ok(&Customer::of(row, &caller))?.versioned(version).into_response())
 }
 
-async fn erase(tx: &DatabaseTransaction, now: Timestamp, row: &Model) -> Result<Model, DbErr> {
-    let erased = change(tx, now, row, nothing_known(row, now)).await?;
+async fn erase(tx: &DatabaseTransaction, now: Timestamp, row: &Model) -> Result<Model, Problem> {
+    let texts_erased_at = if texts::note(tx, now, row).await? { None } else { Some(now) };
+    let nothing = ActiveModel { texts_erased_at: Set(texts_erased_at), ..nothing_known(row, now) };
+    let erased = change(tx, now, row, nothing).await?;
     let addresses = [(&row.email_key, Channel::Email), (&row.sms_key, Channel::Sms)];
     let addresses = addresses.into_iter().filter_map(|(key, channel)| Some((key.clone()?, channel)));
     keep_only_keys(tx, now, &addresses.collect::<Vec<_>>()).await?;

@@ -11,8 +11,9 @@ use utoipa::ToSchema;
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::{
+    call_off::stop,
     captured,
-    entity::{Phase, delivery, step},
+    entity::{delivery, step},
     retry,
     rules::Recipient,
     settle::message_event,
@@ -235,7 +236,7 @@ pub async fn cancel_message(
 ) -> Result<HttpResponse, Problem> {
     let (now, tx) = (app.clock.now(), app.db.begin().await?);
     // The delivery's row first, as the worker does, so that the two never wait for each other.
-    let stopped = stop(&tx, now, *id).await?;
+    let stopped = !stop(&tx, now, vec![*id]).await?.is_empty();
     let (message, row) = find(&*tx, *id).await?;
     own(&message, &caller)?;
     if let Some(reached) = reached(&row).filter(|_| stopped) {
@@ -249,18 +250,6 @@ pub async fn cancel_message(
     let shown = MessageDelivery::of(&*tx, &message, row, &caller).await?;
     tx.commit().await?;
     Ok(HttpResponse::Ok().json(shown))
-}
-
-async fn stop(tx: &DatabaseTransaction, now: Timestamp, id: MessageId) -> Result<bool, Problem> {
-    use delivery::Column;
-    let stopped = delivery::Entity::update_many()
-        .col_expr(Column::DueAt, Expr::value(None::<Timestamp>))
-        .col_expr(Column::UpdatedAt, Expr::value(now))
-        .filter(Column::MessageId.eq(id))
-        .filter(Column::Phase.eq(Phase::Idle))
-        .exec(tx)
-        .await?;
-    Ok(stopped.rows_affected == 1)
 }
 
 async fn cancel(

@@ -7,12 +7,14 @@
 
 pub mod api;
 mod bulk;
+pub mod call_off;
 pub mod captured;
 mod carry;
 mod claim;
 mod connections;
 pub mod enqueue;
 pub mod entity;
+pub mod erase;
 mod recover;
 mod report;
 pub mod retry;
@@ -22,6 +24,7 @@ mod settle;
 mod timeline;
 mod window;
 
+pub use call_off::call_off;
 pub use connections::Connections;
 pub use enqueue::{Outbound, enqueue};
 pub use report::{lock, note_report};

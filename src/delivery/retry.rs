@@ -137,6 +137,9 @@ pub(super) async fn refusal(
     old: &message::Model,
     row: &delivery::Model,
 ) -> Result<Option<&'static str>, DbErr> {
+    if old.erased_at.is_some() {
+        return Ok(Some("the message was erased with what was known of the customer"));
+    }
     if !RETRYABLE.contains(&old.state) {
         return Ok(Some("only a message that failed, expired, bounced or is uncertain is sent again"));
     }

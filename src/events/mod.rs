@@ -9,8 +9,11 @@ mod stream;
 mod tail;
 pub mod vocabulary;
 
-use sea_orm::{ActiveValue::Set, DatabaseTransaction, DbErr, EntityTrait};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, sea_query::Expr,
+};
 use serde::Serialize;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 pub use entity::Audience;
@@ -18,6 +21,7 @@ pub use tail::{Tail, start};
 
 use crate::{
     clock::Timestamp,
+    db::among,
     id::{EventId, UserId},
 };
 
@@ -69,6 +73,32 @@ impl NewEvent {
             None => self.for_supervisors(),
         }
     }
+}
+
+/// Empties what offers' events show of the customer.
+///
+/// # Errors
+/// Whatever the database says.
+pub async fn forget_customer(
+    tx: &DatabaseTransaction,
+    offers: impl IntoIterator<Item = Uuid>,
+) -> Result<(), DbErr> {
+    use entity::{Column, Entity};
+    let rows = Entity::find()
+        // As the index has it.
+        .filter(Expr::cust("type IN ('offer.created', 'offer.accepted')"))
+        .filter(among(Column::SubjectId, offers))
+        .all(tx)
+        .await?;
+    for mut row in rows {
+        let Some(card) = row.data.get_mut("work_item").and_then(Value::as_object_mut) else { continue };
+        card.insert("subject".to_owned(), json!(""));
+        card.insert("customer_name".to_owned(), Value::Null);
+        card.insert("customer_address".to_owned(), Value::Null);
+        let emptied = entity::ActiveModel { data: Set(row.data), ..Default::default() };
+        Entity::update_many().set(emptied).filter(Column::Seq.eq(row.seq)).exec(tx).await?;
+    }
+    Ok(())
 }
 
 /// Writes events in the transaction of the change that they tell of.

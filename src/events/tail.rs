@@ -182,6 +182,7 @@ fn wake(wakes: &Wakes, kind: &str) {
             wakes.deliver.notify_one();
         }
         "account" => wakes.poll.notify_one(),
+        _ if kind == "customer.erased" => wakes.erasures.notify_one(),
         _ => {}
     }
 }

@@ -85,6 +85,11 @@ pub const VOCABULARY: &[(&str, &str, Readers)] = &[
     ("customer.erased", "What was known of a customer was erased.", Supervisors),
     ("customer.redialled", "A customer who was given up is tried again.", Supervisors),
     ("customer.terminated", "A customer was given up.", Supervisors),
+    (
+        "customer.texts_erased",
+        "The messages that were exchanged with an erased customer are empty, too.",
+        Supervisors,
+    ),
     ("customer.updated", "What is known of a customer was changed.", Supervisors),
     ("dkim_key.activated", "Mail is signed with a DKIM key from now on.", Supervisors),
     ("dkim_key.created", "A DKIM key was made.", Supervisors),

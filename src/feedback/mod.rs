@@ -7,7 +7,7 @@
 
 mod severity;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use sea_orm::{
     ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, QueryFilter,
@@ -25,7 +25,7 @@ use crate::{
     conversations::entity::{Direction, MessageKind, MessageState, message},
     db::{Gate, among},
     delivery,
-    id::MessageId,
+    id::{CustomerId, MessageId},
     mail::{
         address::Mailbox,
         report::{self, Action, Report, ReportKind, ReportedRecipient},
@@ -141,7 +141,8 @@ const fn weight(action: Action) -> u8 {
     }
 }
 
-/// Notes what was heard of our messages; gives those that no person wrote, so that nobody needs to see the reports.
+/// Notes what was heard of our messages; gives those that no person wrote, so that nobody needs to see the reports, each with
+/// the customer whom it went to.
 ///
 /// # Errors
 /// Whatever the database says.
@@ -150,8 +151,8 @@ pub async fn note(
     tx: &DatabaseTransaction,
     now: Timestamp,
     heard: &[&Heard],
-) -> Result<HashSet<MessageId>, DbErr> {
-    let mut automatic = HashSet::new();
+) -> Result<HashMap<MessageId, Option<CustomerId>>, DbErr> {
+    let mut automatic = HashMap::new();
     if heard.is_empty() {
         return Ok(automatic);
     }
@@ -172,13 +173,16 @@ pub async fn note(
             message.is_some_and(|row| matches!(row.kind, MessageKind::Reply | MessageKind::Forward));
         let Some((meaning, words)) = one.meaning() else { continue };
         if (recipient.is_some() || message.is_some()) && !written {
-            automatic.insert(one.about);
+            let customer = recipient.map(|row| row.customer_id).or_else(|| message?.customer_id);
+            automatic.insert(one.about, customer);
         }
         if let Some(row) = recipient {
             note_recipient(tx, now, row, meaning, &words).await?;
         }
         if let Some(row) = message {
-            note_message(tx, now, row, handed_over.contains(&row.id), (meaning, &words)).await?;
+            // Servers quote addresses.
+            let words = if row.erased_at.is_some() { "" } else { &words };
+            note_message(tx, now, row, handed_over.contains(&row.id), (meaning, words)).await?;
         }
         let own = recipient.map(|row| vec![row.address.clone()]).or_else(|| message.map(recipients_of));
         for (address, meaning, words) in one.meanings(own.unwrap_or_default()) {

@@ -299,6 +299,7 @@ pub(super) fn bare(id: MessageId, account: &account::Model, now: Timestamp) -> m
         dated_at: None,
         received_at: Some(now),
         sent_at: None,
+        erased_at: None,
         version: 1,
         created_at: now,
         updated_at: now,

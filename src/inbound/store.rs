@@ -31,13 +31,13 @@ use crate::{
     },
     events::{self, NewEvent},
     feedback::{self, Heard},
-    id::{ConversationId, MessageId, new_uuid},
+    id::{ConversationId, CustomerId, MessageId, new_uuid},
     mail::sms::keywords::Keyword,
     receipts::reply_to_words,
     work::arrive::{Arrival, arrive},
 };
 
-/// How many rows one insert carries: a message has 41 columns, and SQLite takes 32,766 parameters.
+/// How many rows one insert carries: a message has 42 columns, and SQLite takes 32,766 parameters.
 const ROWS_PER_INSERT: usize = 400;
 
 /// What moves together with the messages of a batch.
@@ -126,16 +126,21 @@ async fn fresh<'a>(
 
 /// What is nobody's work although it came.
 struct Aside {
-    /// Messages of ours whose reports are noted.
-    noted: HashSet<MessageId>,
+    /// Messages of ours whose reports are noted, and whom they went to.
+    noted: HashMap<MessageId, Option<CustomerId>>,
     /// Texts whose word gets an answer.
     replied: HashSet<MessageId>,
 }
 
 impl Aside {
+    /// The customer whose mail a report is about: what is known of them stands in it.
+    fn customer_of(&self, one: &Prepared) -> Option<CustomerId> {
+        *self.noted.get(&one.heard.as_ref()?.about)?
+    }
+
     fn holds(&self, one: &Prepared) -> bool {
         // What a machine of ours sent and what a report said of it is noted already.
-        let noted = one.heard.as_ref().is_some_and(|heard| self.noted.contains(&heard.about));
+        let noted = one.heard.as_ref().is_some_and(|heard| self.noted.contains_key(&heard.about));
         let word = one.sms.as_ref().is_some_and(|sms| match sms.keyword() {
             // Whoever asks for help again wants more than the same answer.
             Some(Keyword::Help) => self.replied.contains(&one.message.id),
@@ -182,6 +187,7 @@ fn place(
         }
         let arrives = !noted && arrives(message.classification, found.is_some());
         message.conversation_id = id;
+        message.customer_id = aside.customer_of(one);
         join(conversation, &message, arrives, now);
         if arrives {
             arrivals.push(Arrival {

@@ -158,10 +158,7 @@ impl RawStore {
 
     /// Removes the object of a row that will not be inserted after all. A failure is only logged: nothing refers to it.
     pub async fn forget(&self, row: &entity::Model) {
-        let Some(Ok(key)) = row.object_key.as_deref().map(Path::parse) else { return };
-        if let Err(error) = self.objects.delete(&key).await {
-            tracing::warn!(%error, %key, "an object that nothing refers to stays behind");
-        }
+        self.drop_objects(row.object_key.clone()).await;
     }
 
     /// Makes the bytes of a file durable, as [`RawStore::put`] does; its id is its own for ever.
@@ -193,13 +190,20 @@ impl RawStore {
     /// Removes objects that no row names any more. A failure is only logged: nothing refers to them.
     pub async fn drop_objects(&self, keys: impl IntoIterator<Item = String>) {
         for key in keys {
-            let removed = match parse(&key) {
-                Ok(path) => self.objects.delete(&path).await,
-                Err(error) => Err(error),
-            };
-            if let Err(error) = removed {
+            if let Err(error) = self.remove(&key).await {
                 tracing::warn!(%error, key, "an object that nothing refers to stays behind");
             }
+        }
+    }
+
+    /// Removes an object, if it is there.
+    ///
+    /// # Errors
+    /// `Store`: it may still be there.
+    pub async fn remove(&self, key: &str) -> Result<(), RawError> {
+        match self.objects.delete(&parse(key)?).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
         }
     }
 

@@ -8,5 +8,5 @@ mod send;
 mod words;
 
 pub use rules::{Answered, Limits, ONCE_IN_S, Reason};
-pub use send::{Receipt, Unsent, published, send};
+pub use send::{Receipt, Unsent, forget, published, send};
 pub use words::{WordReply, may_reply_to_words, reply_to_words};

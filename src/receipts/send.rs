@@ -171,6 +171,16 @@ pub(super) async fn note_given(
     Ok(())
 }
 
+/// Forgets which automatic answers these addresses were given.
+///
+/// # Errors
+/// Whatever the database says.
+pub async fn forget(tx: &DatabaseTransaction, addresses: &[&str]) -> Result<(), DbErr> {
+    let keys = addresses.iter().map(|address| key(address));
+    auto_answer::Entity::delete_many().filter(among(auto_answer::Column::Address, keys)).exec(tx).await?;
+    Ok(())
+}
+
 fn write(
     press: &Press,
     now: Timestamp,

@@ -15,6 +15,7 @@ pub mod claims;
 pub mod decline;
 pub mod distribute;
 pub mod entity;
+pub mod erase;
 mod explain_api;
 pub mod journal;
 pub mod lane;

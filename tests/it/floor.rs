@@ -332,6 +332,7 @@ impl Floor<'_> {
             dated_at: None,
             received_at: Some(now),
             sent_at: None,
+            erased_at: None,
             version: 1,
             created_at: now,
             updated_at: now,

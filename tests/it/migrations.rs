@@ -75,3 +75,65 @@ async fn counts_by_queue_and_by_retried_message_need_not_read_their_tables() {
         assert!(steps.iter().any(|step| step.contains(index)), "{condition}: {steps:?}");
     }
 }
+
+#[tokio::test]
+async fn whoever_was_erased_by_an_earlier_version_is_seen_to() {
+    let since = "m0015_erased_texts";
+    let after = Migrator::migrations().iter().rev().position(|one| one.name() == since).unwrap();
+    for backend in [Backend::Sqlite, Backend::Postgres] {
+        let dir = tempfile::tempdir().unwrap();
+        let url = fresh_database(backend, dir.path()).await;
+        let connection = sea_orm::Database::connect(&url).await.unwrap();
+        Migrator::down(&connection, Some(u32::try_from(after).unwrap() + 1)).await.unwrap();
+        let id = |number: u32| match backend {
+            Backend::Sqlite => format!("x'{number:032x}'"),
+            Backend::Postgres => format!("'{number:032x}'"),
+        };
+        let (list, account, first, second) = (id(1), id(2), id(10), id(11));
+        let (conversation, shared, erased, other) = (id(3), id(4), id(5), id(6));
+        let mut sql = vec![
+            format!(
+                "INSERT INTO customer_lists (id, name, description, state, version, created_at, updated_at) VALUES ({list}, 'l', '', 'active', 1, 0, 0)"
+            ),
+            format!(
+                "INSERT INTO accounts (id, channel, address, display_name, description, username, inbound, signature_text, signature_html, script_settings, state, health, lease_until, attempts, failures, poll_requested, version, created_at, updated_at) \
+                VALUES ({account}, 'email', 'a@example.com', '', '', '', '{{}}', '', '', '{{}}', 'active', '{{}}', 0, 0, 0, FALSE, 1, 0, 0)"
+            ),
+        ];
+        for (customer, erased_at) in [(&erased, "7"), (&other, "NULL")] {
+            sql.push(format!("INSERT INTO customers (id, ref, list_id, name, telephones, data, status, erased_at, version, created_at, updated_at) \
+                VALUES ({customer}, {}, {list}, '', '[]', '{{}}', 'terminated', {erased_at}, 1, 0, 0)", customer.replace('x', "")));
+        }
+        for of in [&conversation, &shared] {
+            sql.push(format!("INSERT INTO conversations (id, account_id, channel, state, subject, message_count, last_message_at, version, created_at, updated_at) \
+                VALUES ({of}, {account}, 'email', 'closed', '', 1, 0, 1, 0, 0)"));
+        }
+        for (message, of, to) in
+            [(first, &conversation, &erased), (second, &shared, &erased), (id(12), &shared, &other)]
+        {
+            sql.push(format!("INSERT INTO messages (id, conversation_id, account_id, direction, channel, kind, state, classification, in_reply_to, reference_ids, reply_to, to_addresses, cc_addresses, bcc_addresses, subject, text, new_text, quoted_text, signature, attachments, headers, size_bytes, customer_id, version, created_at, updated_at) \
+                VALUES ({message}, {of}, {account}, 'outbound', 'email', 'direct', 'sent', 'normal', '[]', '[]', '[]', '[]', '[]', '[]', '', '', '', '', '', '[]', '{{}}', 0, {to}, 1, 0, 0)"));
+        }
+        for statement in sql {
+            connection.execute_unprepared(&statement).await.unwrap();
+        }
+        Migrator::up(&connection, None).await.unwrap();
+        let count = async |condition: &str| {
+            let sql = format!(
+                "SELECT count(*) FROM erasure_conversations JOIN erasures USING (customer_id) WHERE asked_at = 7 AND {condition}"
+            );
+            let row =
+                connection.query_one_raw(Statement::from_string(connection.get_database_backend(), sql));
+            row.await.unwrap().unwrap().try_get_by_index::<i64>(0).unwrap()
+        };
+        assert_eq!(
+            count(&format!("customer_id = {erased} AND conversation_id = {conversation} AND whole")).await,
+            1
+        );
+        assert_eq!(
+            count(&format!("customer_id = {erased} AND conversation_id = {shared} AND NOT whole")).await,
+            1
+        );
+        assert_eq!(count("TRUE").await, 2);
+    }
+}

@@ -74,6 +74,7 @@ impl<'a> Crowd<'a> {
             attempt_count: 0,
             last_attempt_at: None,
             erased_at: None,
+            texts_erased_at: None,
             version: 1,
             created_at: now,
             updated_at: now,

@@ -56,6 +56,7 @@ pub fn person(app: &App, list_id: ListId, number: usize) -> customer::Model {
         attempt_count: 0,
         last_attempt_at: None,
         erased_at: None,
+        texts_erased_at: None,
         version: 1,
         created_at: now,
         updated_at: now,
