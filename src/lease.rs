@@ -34,7 +34,8 @@ pub struct Claimed {
     pub attempts: i64,
 }
 
-/// Ends all leases where the database serves one process: whoever held one before this start is dead.
+/// Ends all leases where the database serves one process: whoever held one before this start is dead. They have run out then,
+/// which is not the same as having been let go (0).
 ///
 /// # Errors
 /// Whatever the database says.
@@ -44,7 +45,7 @@ pub async fn release_dead(db: &Db) -> Result<(), DbErr> {
     }
     let tx = db.begin().await?;
     for table in TABLES {
-        tx.execute_unprepared(&format!("UPDATE {table} SET lease_until = 0 WHERE lease_until > 0")).await?;
+        tx.execute_unprepared(&format!("UPDATE {table} SET lease_until = 1 WHERE lease_until > 1")).await?;
     }
     tx.commit().await
 }
@@ -91,6 +92,19 @@ impl Leased {
         rows.iter()
             .map(|row| Ok(Claimed { key: row.try_get_by_index(0)?, attempts: row.try_get_by_index(1)? }))
             .collect()
+    }
+
+    /// Which due rows have a lease that ran out: whoever held them died, or lost the database.
+    ///
+    /// # Errors
+    /// Whatever the database says.
+    pub async fn left_behind(&self, tx: &DatabaseTransaction, now: Timestamp) -> Result<Vec<Uuid>, DbErr> {
+        let Self { table, key, only, .. } = self;
+        let sql = format!(
+            "SELECT {key} FROM {table} WHERE {only} AND due_at <= $1 AND lease_until <= $1 AND lease_until > 0"
+        );
+        let left = Statement::from_sql_and_values(tx.get_database_backend(), sql, [now.as_millis().into()]);
+        tx.query_all_raw(left).await?.iter().map(|row| row.try_get_by_index(0)).collect()
     }
 
     /// Holds rows that are `only` so for longer, until `until`. One that was taken over in the meantime is left alone, and

@@ -39,6 +39,10 @@ pub struct Suspect {
     /// How often fetching it alone failed by its own fault.
     #[schema(minimum = 0)]
     pub failures: u32,
+    /// How often the service ended while it read this message alone. After the second time it is taken in unread.
+    #[serde(default)]
+    #[schema(minimum = 0)]
+    pub ended: u32,
     /// Since when it cannot be fetched.
     pub since: Timestamp,
 }

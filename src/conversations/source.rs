@@ -12,7 +12,9 @@ use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_actix_web::service_config::ServiceConfig;
 
-use super::{disposition::content_disposition, entity::message, visibility::find_message};
+use super::{
+    disposition::content_disposition, entity::message, messages::attachments, visibility::find_message,
+};
 use crate::{
     app::App,
     http::{Caller, Code, Path, Problem, Query, problem::ProblemBody},
@@ -91,6 +93,10 @@ pub async fn get_message_attachment(
     let row = find_message(app.db.read(), &caller, id).await?;
     require_content(&row)?;
     let index = usize::try_from(number).ok().and_then(|number| number.checked_sub(1)).ok_or_else(missing)?;
+    // Of a message that was taken in unread, nothing is read for this either.
+    if !attachments(&row).iter().any(|part| part.index == index) {
+        return Err(missing());
+    }
     let raw = app.raw.load(app.db.read(), row.id).await.map_err(raw_problem)?.ok_or_else(missing)?;
     let part = web::block(move || parse::attachment(&raw, index)).await.map_err(Problem::internal)?;
     let part = part.ok_or_else(missing)?;

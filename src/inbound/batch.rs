@@ -74,6 +74,8 @@ pub struct Source {
 pub enum Content {
     /// All of it, byte for byte.
     Raw(Vec<u8>),
+    /// The same, of a message that the service ended of: nothing of it is read.
+    Unread(Vec<u8>),
     /// It is too large to be fetched, or its server does not give it.
     Oversize {
         /// The size that the server says.

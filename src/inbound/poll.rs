@@ -56,10 +56,11 @@ pub async fn poll_due(app: App) -> anyhow::Result<Step> {
         Some(_) => {}
     }
     let tx = app.db.begin().await?;
+    let left_behind = ACCOUNTS.left_behind(&tx, now).await?;
     let claimed = ACCOUNTS.claim(&tx, now, LEASE_S, CLAIMS).await?;
     tx.commit().await?;
     for one in &claimed {
-        spawn(&app, *one);
+        spawn(&app, *one, left_behind.contains(&one.key));
     }
     Ok(if claimed.is_empty() { Step::Idle } else { Step::Worked(claimed.len()) })
 }
@@ -73,11 +74,11 @@ async fn next_due(app: &App) -> Result<Option<Timestamp>, DbErr> {
 }
 
 /// An account that fails, in whatever way, must not end the process.
-fn spawn(app: &App, claimed: Claimed) {
+fn spawn(app: &App, claimed: Claimed, left_behind: bool) {
     let (app, tasks) = (app.clone(), app.tasks.clone());
     tasks.spawn(format!("poll {}", claimed.key), async move {
         let id = AccountId(claimed.key);
-        match AssertUnwindSafe(Box::pin(hold(&app, id, claimed.attempts))).catch_unwind().await {
+        match AssertUnwindSafe(Box::pin(hold(&app, id, claimed.attempts, left_behind))).catch_unwind().await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(account = %id, %error, "a lease ends by itself"),
             Err(_) => give_up(&app, id, claimed.attempts).await,
@@ -87,11 +88,12 @@ fn spawn(app: &App, claimed: Claimed) {
     });
 }
 
-async fn hold(app: &App, id: AccountId, attempts: i64) -> Result<(), DbErr> {
+async fn hold(app: &App, id: AccountId, attempts: i64, left_behind: bool) -> Result<(), DbErr> {
     let mut watch = Watch::new(app, id);
     let Some(row) = account::Entity::find_by_id(id).one(app.db.read()).await? else { return Ok(()) };
     let polled = is_polled(&row);
     let held = Held::new(app.clone(), row, attempts);
+    held.be_wary(left_behind);
     if !polled {
         return held.settle(Ok(End::Released)).await;
     }

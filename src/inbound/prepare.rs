@@ -57,6 +57,10 @@ pub(super) struct Prepared {
     pub sms: Option<Sms>,
 }
 
+/// What is said of a message that nobody dares to read.
+const UNREAD: &str =
+    "unreadable: the service ended whenever it read this message; its source is kept as it came";
+
 /// What all messages of a batch share.
 struct Shared {
     account: Arc<account::Model>,
@@ -145,6 +149,16 @@ fn read(shared: &Shared, id: MessageId, incoming: Incoming) -> Read {
                 .zip(parsed.ok())
                 .and_then(|(gateway, parsed)| texts::read(gateway, &parsed, &mut message));
             (Prepared { source, message, raw: None, sha256, links, heard, sms }, raw)
+        }
+        Content::Unread(raw) => {
+            let sha256 = Some(Sha256::digest(&raw).to_vec());
+            let message = message::Model {
+                state_reason: Some(UNREAD.to_owned()),
+                size_bytes: i64::try_from(raw.len()).unwrap_or(i64::MAX),
+                ..bare(id, &shared.account, shared.now)
+            };
+            let links = Links::default();
+            (Prepared { source, message, raw: None, sha256, links, heard: None, sms: None }, raw)
         }
         Content::Oversize { size_bytes, header } => {
             let header = header.unwrap_or_default();

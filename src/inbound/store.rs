@@ -187,7 +187,7 @@ fn place(
         }
         let arrives = !noted && arrives(message.classification, found.is_some());
         message.conversation_id = id;
-        message.customer_id = aside.customer_of(one);
+        message.customer_id = message.customer_id.or_else(|| aside.customer_of(one));
         join(conversation, &message, arrives, now);
         if arrives {
             arrivals.push(Arrival {

@@ -1,6 +1,7 @@
 //! The poller against a mailbox that misbehaves on demand.
 
 mod costs;
+mod ends;
 mod faults;
 mod intake;
 mod leases;

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -42,6 +42,8 @@ const LONG_PAUSE_MS: (i64, i64) = (300_000, 3_600_000);
 const SUSPECTS_MAX: usize = 400;
 /// So often fetching a message alone fails by its own fault before it is taken in as a stub.
 pub(super) const STRIKES: u32 = 4;
+/// So often the process ends while it reads a message alone before it is taken in unread.
+pub(super) const ENDS: u32 = 2;
 /// After so many seconds the trouble with a message is its own, even when no other could be fetched either.
 const PATIENCE_S: i64 = 3_600;
 
@@ -61,6 +63,10 @@ pub(super) struct Held {
     pub inbound: Inbound,
     attempts: i64,
     health: Mutex<Health>,
+    /// The message that is read alone right now, by UIDVALIDITY and UID.
+    in_hand: Mutex<Option<(u32, u32)>>,
+    /// Whether whoever held the account before died, perhaps of one of the next messages.
+    wary: AtomicBool,
     /// Whether the row has something that a success clears.
     troubled: AtomicBool,
 }
@@ -74,6 +80,8 @@ impl Held {
             health: Mutex::new(Health::of(&row.health)),
             account: Arc::new(row),
             attempts,
+            in_hand: Mutex::default(),
+            wary: AtomicBool::new(false),
             troubled: AtomicBool::new(troubled),
         }
     }
@@ -86,6 +94,54 @@ impl Held {
     /// Notes that the row has something that a success clears.
     pub(super) fn trouble(&self) {
         self.troubled.store(true, Ordering::Release);
+    }
+
+    /// Notes whether whoever held the account before died.
+    pub(super) fn be_wary(&self, wary: bool) {
+        self.wary.store(wary, Ordering::Release);
+    }
+
+    /// Whether the next messages are to be read one by one; asked once, because whoever died of one died of the first.
+    pub(super) fn was_wary(&self) -> bool {
+        self.wary.swap(false, Ordering::AcqRel)
+    }
+
+    /// How often the process ended while it read a message alone.
+    pub(super) fn ended(&self, uid_validity: u32, uid: u32) -> u32 {
+        self.note(|health| find(health, uid_validity, uid).map_or(0, |at| health.suspects[at].ended))
+    }
+
+    /// Notes that a message is read now: should the process end meanwhile, that counts against the message, and is durable
+    /// when this returns.
+    ///
+    /// # Errors
+    /// `RecordNotUpdated` when another process has taken the account.
+    pub(super) async fn take_in_hand(&self, uid_validity: u32, uid: u32) -> Result<(), DbErr> {
+        *self.in_hand() = Some((uid_validity, uid));
+        if self.renew().await? { Ok(()) } else { Err(DbErr::RecordNotUpdated) }
+    }
+
+    /// Notes that the process outlived the message.
+    pub(super) fn put_down(&self) {
+        *self.in_hand() = None;
+    }
+
+    fn in_hand(&self) -> MutexGuard<'_, Option<(u32, u32)>> {
+        self.in_hand.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The health as it is written: as if the process ended now.
+    fn column(&self) -> serde_json::Value {
+        let mut health = self.note(|health| health.clone());
+        if let Some((uid_validity, uid)) = *self.in_hand() {
+            let at = find(&health, uid_validity, uid).unwrap_or_else(|| {
+                let since = self.app.clock.now();
+                health.suspects.push(Suspect { uid_validity, uid, failures: 0, ended: 0, since });
+                health.suspects.len() - 1
+            });
+            health.suspects[at].ended += 1;
+        }
+        health.column()
     }
 
     /// How often fetching a message alone failed by its own fault.
@@ -110,7 +166,7 @@ impl Held {
         let since = self.app.clock.now();
         self.note(|health| {
             let known = find(health, uid_validity, uid).map(|at| health.suspects.remove(at));
-            let mut suspect = known.unwrap_or(Suspect { uid_validity, uid, failures: 0, since });
+            let mut suspect = known.unwrap_or(Suspect { uid_validity, uid, failures: 0, ended: 0, since });
             suspect.failures = suspect.failures.saturating_add(failures);
             if health.suspects.len() < SUSPECTS_MAX {
                 health.suspects.push(suspect);
@@ -148,7 +204,7 @@ impl Held {
         let until = self.app.db.now(&self.app.clock).await?.plus_s(LEASE_S);
         let change = account::ActiveModel {
             lease_until: Set(until),
-            health: Set(self.note(|health| health.column())),
+            health: Set(self.column()),
             ..Default::default()
         };
         let tx = self.app.db.begin().await?;
@@ -204,7 +260,7 @@ impl Held {
         let mut change = account::ActiveModel {
             failures: Set(0),
             poll_requested: Set(false),
-            health: Set(self.note(|health| health.column())),
+            health: Set(self.column()),
             ..Default::default()
         };
         let mut news = Vec::new();
@@ -238,6 +294,7 @@ impl Held {
             return Ok(());
         }
         let (at, now) = (self.app.clock.now(), self.app.db.now(&self.app.clock).await?);
+        self.put_down();
         self.note(|health| (health.mode, health.connected_since) = (None, None));
         let tx = self.app.db.begin().await?;
         let Some(row) = self.lock(&tx).await? else { return Ok(()) };
@@ -252,7 +309,7 @@ impl Held {
             let news = self.failed(&row, &error, (at, now), &mut change);
             events::append(&tx, at, news.into_iter().collect()).await?;
         }
-        change.health = Set(self.note(|health| health.column()));
+        change.health = Set(self.column());
         self.guarded(change).exec(&*tx).await?;
         tx.commit().await
     }

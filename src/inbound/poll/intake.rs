@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::{
     folder,
-    held::{Held, STRIKES},
+    held::{ENDS, Held, STRIKES},
     session::Mailbox,
     watch::Bounds,
 };
@@ -27,11 +27,22 @@ use crate::{
 /// So many strikes, and the header of a message is not asked for any more either.
 const HEADER_STRIKES: u32 = 2 * STRIKES;
 
+/// How many batches are on their way at once: one is fetched, one read and one stored.
+const IN_HAND: usize = 3;
+
 /// A message on its way in.
 struct Item {
     uid: u32,
     internal_date: Timestamp,
     content: Content,
+}
+
+impl Item {
+    fn leave_unread(&mut self) {
+        if let Content::Raw(raw) = &mut self.content {
+            self.content = Content::Unread(std::mem::take(raw));
+        }
+    }
 }
 
 impl From<AcceptError> for MailboxError {
@@ -88,8 +99,18 @@ pub(super) async fn take(
     listed: Vec<Listed>,
 ) -> Result<bool, MailboxError> {
     let validity = mailbox.uid_validity;
-    let (mut suspects, healthy): (Vec<_>, Vec<_>) =
+    let (mut suspects, mut healthy): (Vec<_>, Vec<_>) =
         listed.into_iter().partition(|message| held.turn(validity, message.uid).is_some());
+    if held.was_wary() {
+        // Whoever died had at most so many in hand, and the first ones, because what is stored is not listed.
+        let in_hand = healthy.len().min(IN_HAND * limits(held).batch_messages);
+        for message in healthy.drain(..in_hand) {
+            if held.app.shutdown.is_stopping() {
+                return Ok(false);
+            }
+            take_in_hand(mailbox, held, message).await?;
+        }
+    }
     let plan = Batches::plan(healthy, &limits(held));
     // A batch that fails could not be remembered: its turn comes when there is room again.
     if held.is_crowded(limits(held).batch_messages)
@@ -117,9 +138,21 @@ async fn take_suspects(
         if held.app.shutdown.is_stopping() {
             return Ok(false);
         }
-        take_alone(mailbox, held, message).await?;
+        if held.ended(mailbox.uid_validity, message.uid) > 0 {
+            take_in_hand(mailbox, held, message).await?;
+        } else {
+            take_alone(mailbox, held, message).await?;
+        }
     }
     Ok(true)
+}
+
+/// Takes a message in alone that the process may end of: it counts against the message then.
+async fn take_in_hand(mailbox: &mut Mailbox, held: &Held, message: Listed) -> Result<(), MailboxError> {
+    held.take_in_hand(mailbox.uid_validity, message.uid).await?;
+    let taken = take_alone(mailbox, held, message).await;
+    held.put_down();
+    taken
 }
 
 fn limits(held: &Held) -> FetchLimits {
@@ -246,7 +279,13 @@ async fn take_alone(mailbox: &mut Mailbox, held: &Held, message: Listed) -> Resu
                 held.suspect(validity, uid, 1);
                 return Ok(());
             }
-            items => Place::of(mailbox, held).store(items?, true).await?,
+            items => {
+                let mut items = items?;
+                if held.ended(validity, uid) >= ENDS {
+                    items.iter_mut().for_each(Item::leave_unread);
+                }
+                Place::of(mailbox, held).store(items, true).await?;
+            }
         }
     }
     held.retain_suspects(|v, u| (v, u) != (validity, uid));
@@ -353,7 +392,7 @@ impl<'a> Place<'a> {
 
 fn fingerprint(item: &Item) -> Fingerprint {
     match &item.content {
-        Content::Raw(raw) => Fingerprint::Sha256(Sha256::digest(raw).into()),
+        Content::Raw(raw) | Content::Unread(raw) => Fingerprint::Sha256(Sha256::digest(raw).into()),
         Content::Oversize { size_bytes, .. } => {
             Fingerprint::Oversize { size_bytes: *size_bytes, internal_date: item.internal_date }
         }

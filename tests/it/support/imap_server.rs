@@ -121,7 +121,7 @@ struct Shared {
     connections: AtomicU64,
     bytes: AtomicU64,
     shutdown: CancellationToken,
-    late: watch::Sender<bool>,
+    late: watch::Sender<usize>,
     released: CancellationToken,
 }
 
@@ -155,7 +155,7 @@ impl ImapServer {
             connections: AtomicU64::default(),
             bytes: AtomicU64::default(),
             shutdown: CancellationToken::new(),
-            late: watch::Sender::new(false),
+            late: watch::Sender::new(0),
             released: CancellationToken::new(),
         });
         let serving = Arc::clone(&shared);
@@ -262,7 +262,12 @@ impl ImapServer {
 
     /// Waits until a message is held back.
     pub async fn wait_until_late(&self) {
-        self.shared.late.subscribe().wait_for(|late| *late).await.unwrap();
+        self.wait_until_late_times(1).await;
+    }
+
+    /// Waits until a message was held back so often.
+    pub async fn wait_until_late_times(&self, times: usize) {
+        self.shared.late.subscribe().wait_for(|late| *late >= times).await.unwrap();
     }
 
     /// Sends what is held back.

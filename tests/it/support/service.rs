@@ -65,7 +65,7 @@ impl Home {
             return;
         }
         let connection = sea_orm::Database::connect(&self.database).await.unwrap();
-        let sql = format!("UPDATE {table} SET lease_until = 0 WHERE lease_until > 0");
+        let sql = format!("UPDATE {table} SET lease_until = 1 WHERE lease_until > 1");
         connection.execute_unprepared(&sql).await.unwrap();
         connection.close().await.unwrap();
     }

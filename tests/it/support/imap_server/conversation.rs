@@ -209,7 +209,7 @@ impl Conversation {
                 match fault {
                     FetchFault::LeaveOut => continue,
                     FetchFault::Late => {
-                        self.shared.late.send_replace(true);
+                        self.shared.late.send_modify(|times| *times += 1);
                         self.shared.released.cancelled().await;
                     }
                     _ => {
