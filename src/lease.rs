@@ -94,6 +94,21 @@ impl Leased {
             .collect()
     }
 
+    /// When the next row is due that nobody holds by then.
+    ///
+    /// # Errors
+    /// Whatever the database says.
+    pub async fn next_due(&self, db: &impl ConnectionTrait) -> Result<Option<Timestamp>, DbErr> {
+        let Self { table, only, .. } = self;
+        let sql = format!(
+            "SELECT min(CASE WHEN lease_until > due_at THEN lease_until ELSE due_at END) FROM {table} \
+             WHERE {only} AND due_at IS NOT NULL"
+        );
+        let row = db.query_one_raw(Statement::from_string(db.get_database_backend(), sql)).await?;
+        let millis = row.map(|row| row.try_get_by_index::<Option<i64>>(0)).transpose()?.flatten();
+        Ok(millis.map(Timestamp::from_millis))
+    }
+
     /// Which due rows have a lease that ran out: whoever held them died, or lost the database.
     ///
     /// # Errors

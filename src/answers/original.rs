@@ -42,7 +42,8 @@ impl Original {
     /// Reads the message to be answered: the one of this id, or the customer's newest on the item.
     ///
     /// # Errors
-    /// `unknown_reference` for a message that is not of the item's conversation, `invalid_state` for a disabled account.
+    /// `unknown_reference` for a message that is not of the item's conversation, `gone` for one that
+    /// was erased, `invalid_state` for a disabled account.
     pub async fn load(
         db: &impl ConnectionTrait,
         item: work_item::Model,
@@ -61,6 +62,10 @@ impl Original {
             .one(db)
             .await?
             .ok_or_else(|| Problem::unknown_reference("/message_id", "message in the conversation"))?;
+        if message.erased_at.is_some() {
+            let why = "the message was erased with what was known of the customer";
+            return Err(Problem::new(Code::Gone, why));
+        }
         let (mail, own) = (parsed(&message), own_addresses(db).await?);
         Ok(Self { item, account, conversation, message, mail, own })
     }

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{
     entity::recipient,
     print::{Printed, Printer},
-    thread,
+    thread::{self, Filing},
 };
 use crate::{app::App, delivery::entity::captured, id::new_uuid};
 
@@ -22,9 +22,12 @@ pub async fn keep(
 ) -> anyhow::Result<()> {
     let filed = printer.filed(app, row, printed).await?;
     let now = app.clock.now();
-    let tx = app.db.begin().await?;
+    let (tx, object) = (app.db.begin().await?, filed.object());
     // On the heap, because every connection's future would carry it otherwise.
-    Box::pin(thread::file(&tx, now, printer, row, filed)).await?;
+    if Box::pin(thread::file(&tx, now, printer, row, filed)).await? == Filing::Erased {
+        app.raw.drop_objects(object).await;
+        return Ok(());
+    }
     let kept = captured::ActiveModel {
         id: Set(new_uuid(now)),
         message_id: Set(row.id),

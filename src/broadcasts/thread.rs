@@ -11,6 +11,7 @@ use super::{
         BroadcastRecipientState::{self, Bounced, Complained, Delivered, Sent as Taken, Uncertain},
         broadcast, recipient,
     },
+    ledger::ERASED,
     print::Printer,
     settings::find,
 };
@@ -60,7 +61,9 @@ pub async fn file_answered(app: &App, named: Vec<ConversationId>) -> Result<(), 
             }
         };
         let (now, tx) = (app.clock.now(), app.db.begin().await?);
+        let object = filed.object();
         match file(&tx, now, &printer, &row, filed).await {
+            Ok(Filing::Erased) => app.raw.drop_objects(object).await,
             Ok(_) => tx.commit().await?,
             // Another answer to it came at the same moment.
             Err(error) if matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_))) => {}
@@ -101,7 +104,18 @@ pub enum AnswerError {
     Raw(#[from] RawError),
 }
 
-/// Files the recipient's message and begins its conversation, unless that was done before; false then.
+/// What became of a recipient's message that was to be filed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filing {
+    /// It is in its conversation now.
+    Done,
+    /// It was already.
+    Before,
+    /// Its customer was erased since it was written: it is not filed.
+    Erased,
+}
+
+/// Files the recipient's message and begins its conversation, unless that was done before or they were erased meanwhile.
 ///
 /// # Errors
 /// Whatever the database says.
@@ -111,10 +125,14 @@ pub async fn file(
     printer: &Printer,
     row: &recipient::Model,
     filed: Filed,
-) -> Result<bool, DbErr> {
+) -> Result<Filing, DbErr> {
     let id = ConversationId(row.id.uuid());
     if conversation::Entity::find_by_id(id).one(tx).await?.is_some() {
-        return Ok(false);
+        return Ok(Filing::Before);
+    }
+    let current = recipient::Entity::find_by_id(row.id).lock_exclusive().one(tx).await?;
+    if current.is_none_or(|current| current.address == ERASED) {
+        return Ok(Filing::Erased);
     }
     let to = Recipient { name: Some(row.name.clone()), address: row.address.clone() };
     let begun = begin::with(id, printer.account(), &to, &filed.message.subject, now);
@@ -123,7 +141,7 @@ pub async fn file(
     events::append(tx, now, vec![event]).await?;
     let sent = Sent { at: row.sent_at.unwrap_or(now), code: row.last_code, text: row.last_text.clone() };
     outbound::file_sent(tx, now, filed, sent).await?;
-    Ok(true)
+    Ok(Filing::Done)
 }
 
 /// The newest message of a broadcast over the account that went to the address with this key, and when.

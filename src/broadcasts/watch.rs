@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use sea_orm::{
-    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QuerySelect,
     sea_query::{Expr, ExprTrait},
 };
 use serde_json::json;
@@ -44,7 +44,8 @@ pub async fn tend(app: App) -> anyhow::Result<Step> {
     let tx = app.db.begin().await?;
     let Some(held) = LEASED.claim(&tx, now, LEASE_S, 1).await?.pop() else {
         drop(tx);
-        return next_step(&app).await;
+        let next = LEASED.next_due(app.db.read()).await?;
+        return Ok(next.map_or(Step::Idle, Step::IdleUntil));
     };
     tx.commit_untold().await?;
     let row = find(app.db.read(), BroadcastId(held.key)).await?;
@@ -59,19 +60,6 @@ pub async fn tend(app: App) -> anyhow::Result<Step> {
         }
     };
     Ok(Step::Worked(done))
-}
-
-async fn next_step(app: &App) -> anyhow::Result<Step> {
-    let next: Option<Option<Timestamp>> = broadcast::Entity::find()
-        .select_only()
-        .column(broadcast::Column::DueAt)
-        .filter(broadcast::Column::DueAt.is_not_null())
-        .order_by_asc(broadcast::Column::DueAt)
-        .limit(1)
-        .into_tuple()
-        .one(app.db.read())
-        .await?;
-    Ok(next.flatten().map_or(Step::Idle, Step::IdleUntil))
 }
 
 /// Its time has come.

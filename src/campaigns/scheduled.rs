@@ -84,7 +84,7 @@ async fn end(
     which: Select<message::Entity>,
     reason: &str,
 ) -> Result<(), DbErr> {
-    for_each_round(tx, which, async |ids| delivery::call_off(tx, now, ids, reason).await).await
+    for_each_round(tx, which, async |ids| delivery::call_off(tx, now, ids, reason).await.map(|_| ())).await
 }
 
 fn of_campaign(id: CampaignId) -> Select<message::Entity> {

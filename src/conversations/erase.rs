@@ -6,8 +6,8 @@
 use sea_orm::{
     ActiveValue::Set,
     ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, JoinType, QueryFilter,
-    QueryOrder, QuerySelect,
-    sea_query::{Expr, ExprTrait},
+    QueryOrder, QuerySelect, Select,
+    sea_query::{Expr, ExprTrait, Query},
 };
 use serde_json::json;
 
@@ -31,30 +31,47 @@ pub struct Erased {
 }
 
 impl Erased {
-    /// Up to `limit` messages that are not emptied yet. What belongs to an item that is not done came in after the erasure
-    /// was asked for, or at the same moment, and stays.
+    /// Up to `limit` messages that are not emptied yet, other than those of an item that is not done: nothing is taken from
+    /// under the hands of an agent.
     ///
     /// # Errors
     /// Whatever the database says.
     pub async fn full(&self, db: &impl ConnectionTrait, limit: u64) -> Result<Vec<MessageId>, DbErr> {
         let open = work::erase::open_item(db, self.conversation).await?;
-        let made = Condition::any()
-            .add(Column::CreatedAt.lte(self.until))
-            // Whoever sent an old message again in the meantime made a copy of it.
-            .add(Column::RetryOf.is_not_null());
-        let mut select = message::Entity::find()
-            .select_only()
-            .column(Column::Id)
-            .filter(Column::ConversationId.eq(self.conversation))
-            .filter(Column::ErasedAt.is_null())
-            .filter(made);
-        if let Some(customer) = self.only {
-            select = select.filter(Column::CustomerId.eq(customer));
-        }
+        let mut select = self.select().select_only().column(Column::Id);
         if let Some(item) = open {
             select = select.filter(Column::WorkItemId.is_null().or(Column::WorkItemId.ne(item)));
         }
         select.order_by_asc(Column::Id).limit(limit).into_tuple().all(db).await
+    }
+
+    /// Whether messages are kept because their item is not done.
+    ///
+    /// # Errors
+    /// Whatever the database says.
+    pub async fn waits(&self, db: &impl ConnectionTrait) -> Result<bool, DbErr> {
+        Ok(self.select().one(db).await?.is_some())
+    }
+
+    fn select(&self) -> Select<message::Entity> {
+        let earlier = Query::select()
+            .column(Column::Id)
+            .from(message::Entity)
+            .and_where(Column::ConversationId.eq(self.conversation))
+            .and_where(Column::CreatedAt.lte(self.until).or(Column::ErasedAt.is_not_null()))
+            .to_owned();
+        let made = Condition::any()
+            .add(Column::CreatedAt.lte(self.until))
+            // Whoever sent an old message again in the meantime made a copy of it.
+            .add(Column::RetryOf.in_subquery(earlier));
+        let select = message::Entity::find()
+            .filter(Column::ConversationId.eq(self.conversation))
+            .filter(Column::ErasedAt.is_null())
+            .filter(made);
+        match self.only {
+            Some(customer) => select.filter(Column::CustomerId.eq(customer)),
+            None => select,
+        }
     }
 
     /// Up to `limit` objects that still hold the source of an emptied message.

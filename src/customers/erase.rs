@@ -16,7 +16,7 @@ use super::{
         customer::{ActiveModel, Model},
         import_error,
     },
-    rows::{change, find, told},
+    rows::{change, find_locked, told},
 };
 use crate::{
     accounts::entity::Channel,
@@ -45,7 +45,8 @@ pub fn mount(config: &mut ServiceConfig<'_>) {
 /// The messages that were exchanged with them are emptied in the background: texts, names, addresses, files and sources, what
 /// servers said, notes, and what scripts saw. `texts_erased_at` and the event `customer.texts_erased` tell when that is done.
 /// Where another customer has the same address, only what was sent to this one. What is unsent is called off. Ids, times,
-/// states and counts stay, and so does what comes in later. While a work item of theirs is not done, it is refused.
+/// states and counts stay, and so does what comes in later. While a work item of theirs is not done, it
+/// is refused.
 ///
 /// Answers that are kept for repeated requests, and uploads, are gone after 24 hours. The audit log keeps a `ref` that a call
 /// named. It cannot be undone. Doing it again changes nothing.
@@ -57,13 +58,17 @@ pub async fn erase_customer(
     caller: Caller,
     id: Path<CustomerId>,
 ) -> Result<HttpResponse, Problem> {
-    let (now, tx) = (app.clock.now(), app.db.begin().await?);
-    let mut row = find(&*tx, *id).await?;
+    let tx = app.db.begin().await?;
+    // Before any row is locked, as everywhere.
+    Gate::Sends.shut(&tx).await?;
+    let mut row = find_locked(&tx, *id).await?;
+    // After all that this had to wait for: it is later than what they wrote.
+    let now = app.clock.now();
     if row.erased_at.is_none() {
-        // Before any row is locked, as everywhere.
-        Gate::Sends.shut(&tx).await?;
         row = erase(&tx, now, &row).await?;
-        events::append(&tx, now, vec![told("customer.erased", &row)]).await?;
+        let mut news = vec![told("customer.erased", &row)];
+        news.extend(row.texts_erased_at.map(|_| told("customer.texts_erased", &row)));
+        events::append(&tx, now, news).await?;
     }
     tx.commit().await?;
     let version = row.version;

@@ -1,9 +1,11 @@
 //! Reading and writing rows of the table `customers`.
 
+use std::collections::HashSet;
+
 use sea_orm::{
     ActiveValue::Set,
     ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, EntityTrait, ExprTrait, QueryFilter,
-    QueryTrait,
+    QueryOrder, QuerySelect, QueryTrait,
     sea_query::{Expr, OnConflict, Query},
 };
 use serde_json::{Map, Value, json};
@@ -15,6 +17,7 @@ use super::entity::{
 };
 use crate::{
     clock::Timestamp,
+    db::among,
     events::NewEvent,
     http::Problem,
     id::{CustomerId, ListId},
@@ -26,6 +29,42 @@ use crate::{
 /// `not_found`.
 pub async fn find(db: &impl ConnectionTrait, id: CustomerId) -> Result<Model, Problem> {
     Entity::find_by_id(id).one(db).await?.ok_or_else(|| Problem::not_found("customer"))
+}
+
+/// The same, locked until the transaction ends.
+///
+/// # Errors
+/// `not_found`.
+pub async fn find_locked(tx: &DatabaseTransaction, id: CustomerId) -> Result<Model, Problem> {
+    let found = Entity::find_by_id(id).lock_exclusive().one(tx).await?;
+    found.ok_or_else(|| Problem::not_found("customer"))
+}
+
+/// Which of these customers are gone, or erased; the others stay as they are while the transaction runs.
+///
+/// # Errors
+/// Whatever the database says.
+pub async fn gone_among(
+    tx: &DatabaseTransaction,
+    ids: impl IntoIterator<Item = CustomerId>,
+) -> Result<HashSet<CustomerId>, DbErr> {
+    let mut ids: HashSet<CustomerId> = ids.into_iter().collect();
+    if ids.is_empty() {
+        return Ok(ids);
+    }
+    let rows: Vec<(CustomerId, Option<Timestamp>)> = Entity::find()
+        .select_only()
+        .columns([Column::Id, Column::ErasedAt])
+        .filter(among(Column::Id, ids.iter().copied()))
+        .order_by_asc(Column::Id)
+        .lock_shared()
+        .into_tuple()
+        .all(tx)
+        .await?;
+    for (id, _) in rows.iter().filter(|(_, erased_at)| erased_at.is_none()) {
+        ids.remove(id);
+    }
+    Ok(ids)
 }
 
 /// Whether a body's `list_id` names a list.

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::{
-    call_off::stop,
+    call_off::{how_many_have_it, stop},
     captured,
     entity::{delivery, step},
     retry,
@@ -178,9 +178,8 @@ async fn allowed(
 
 /// Why a message that waits is not certainly unsent: a server took it for some recipients.
 fn reached(row: &delivery::Model) -> Option<String> {
-    let recipients: Vec<Recipient> = serde_json::from_value(row.recipients.clone()).unwrap_or_default();
-    let count = recipients.iter().filter(|one| one.has_it()).count();
-    (count > 0).then(|| format!("{count} of its {} recipients have the message already", recipients.len()))
+    let (count, all) = (how_many_have_it(row), row.recipients.as_array().map_or(0, Vec::len));
+    (count > 0).then(|| format!("{count} of its {all} recipients have the message already"))
 }
 
 /// Agents call off and retry only what they wrote.

@@ -1,4 +1,4 @@
-//! Calling off messages that are certainly unsent, many at a time.
+//! Calling off messages that are unsent, many at a time.
 
 use sea_orm::{
     ActiveValue::Set,
@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::{
     entity::{Phase, delivery},
+    rules::Recipient,
     timeline::{self, Line},
 };
 use crate::{
@@ -81,7 +82,8 @@ pub async fn shelve(
     Ok(shelved)
 }
 
-/// Cancels those of the messages that are certainly unsent.
+/// Calls off those of the messages that are unsent: they are cancelled, or given up where some recipients have them already.
+/// Gives all that are not being sent right now, and are not from now on.
 ///
 /// # Errors
 /// Whatever the database says.
@@ -90,17 +92,33 @@ pub async fn call_off(
     now: Timestamp,
     ids: Vec<MessageId>,
     reason: &str,
-) -> Result<(), DbErr> {
+) -> Result<Vec<MessageId>, DbErr> {
     let stopped = stop(tx, now, ids).await?;
-    let cancelled = shelve(tx, now, stopped, (MessageState::Cancelled, "cancelled"), reason).await?;
-    let told = cancelled.iter().map(|row| {
+    let tried = delivery::Entity::find()
+        .filter(among(delivery::Column::MessageId, stopped.iter().copied()))
+        .filter(delivery::Column::Tries.gt(0))
+        .all(tx)
+        .await?;
+    let begun: Vec<MessageId> =
+        tried.iter().filter(|row| how_many_have_it(row) > 0).map(|row| row.message_id).collect();
+    let unbegun = stopped.iter().copied().filter(|id| !begun.contains(id)).collect();
+    let mut ended = shelve(tx, now, unbegun, (MessageState::Cancelled, "cancelled"), reason).await?;
+    ended.extend(shelve(tx, now, begun, (MessageState::Expired, "expired"), reason).await?);
+    let told = ended.iter().map(|row| {
+        let kind = if row.state == MessageState::Expired { "message.expired" } else { "message.cancelled" };
         let data = json!({
             "conversation_id": row.conversation_id, "work_item_id": row.work_item_id, "state": row.state,
         });
-        let event = NewEvent::new("message.cancelled", row.id.uuid(), &data);
-        event.for_agent_or_supervisors(row.author_id)
+        NewEvent::new(kind, row.id.uuid(), &data).for_agent_or_supervisors(row.author_id)
     });
-    events::append(tx, now, told.collect()).await
+    events::append(tx, now, told.collect()).await?;
+    Ok(stopped)
+}
+
+/// How many recipients a server took the message for.
+pub(super) fn how_many_have_it(row: &delivery::Model) -> usize {
+    let recipients: Vec<Recipient> = serde_json::from_value(row.recipients.clone()).unwrap_or_default();
+    recipients.iter().filter(|one| one.has_it()).count()
 }
 
 /// Notes something in the timelines of messages.

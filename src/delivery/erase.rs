@@ -1,14 +1,11 @@
 //! Emptying deliveries when what is known of a customer is erased.
 
-use sea_orm::{
-    ActiveValue::Set, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder,
-    QuerySelect,
-};
+use sea_orm::{ActiveValue::Set, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QuerySelect};
 use serde_json::json;
 
 use super::{
     call_off::call_off,
-    entity::{Phase, captured, delivery, step},
+    entity::{captured, delivery, step},
 };
 use crate::{clock::Timestamp, db::among, id::MessageId};
 
@@ -22,16 +19,17 @@ pub async fn withdraw(
     ids: &[MessageId],
     reason: &str,
 ) -> Result<Vec<MessageId>, DbErr> {
-    call_off(tx, now, ids.to_vec(), reason).await?;
-    delivery::Entity::find()
+    let stopped = call_off(tx, now, ids.to_vec(), reason).await?;
+    let mut sent: Vec<MessageId> = delivery::Entity::find()
         .select_only()
         .column(delivery::Column::MessageId)
         .filter(among(delivery::Column::MessageId, ids.iter().copied()))
-        .filter(delivery::Column::Phase.ne(Phase::Idle))
-        .order_by_asc(delivery::Column::MessageId)
         .into_tuple()
         .all(tx)
-        .await
+        .await?;
+    // Not by the phase: what was being sent a moment ago may be settled by now, and due again.
+    sent.retain(|id| !stopped.contains(id));
+    Ok(sent)
 }
 
 /// Forgets to whom messages went and what servers said of it, and drops what was captured. How often and when they were

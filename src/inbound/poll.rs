@@ -14,7 +14,7 @@ mod watch;
 use std::{panic::AssertUnwindSafe, time::Duration};
 
 use futures::FutureExt;
-use sea_orm::{ConnectionTrait, DbErr, EntityTrait, Statement};
+use sea_orm::{DbErr, EntityTrait};
 
 use self::{
     held::{End, Held},
@@ -23,7 +23,6 @@ use self::{
 use crate::{
     accounts::{entity::account, mailbox::MailboxError, state::is_polled},
     app::App,
-    clock::Timestamp,
     id::AccountId,
     lease::{Claimed, Leased},
     workers::{Step, run},
@@ -50,7 +49,7 @@ pub fn start(app: &App) {
 /// Whatever the database says.
 pub async fn poll_due(app: App) -> anyhow::Result<Step> {
     let now = app.db.now(&app.clock).await?;
-    match next_due(&app).await? {
+    match ACCOUNTS.next_due(app.db.read()).await? {
         None => return Ok(Step::Idle),
         Some(at) if at > now => return Ok(Step::IdleUntil(at)),
         Some(_) => {}
@@ -63,14 +62,6 @@ pub async fn poll_due(app: App) -> anyhow::Result<Step> {
         spawn(&app, *one, left_behind.contains(&one.key));
     }
     Ok(if claimed.is_empty() { Step::Idle } else { Step::Worked(claimed.len()) })
-}
-
-async fn next_due(app: &App) -> Result<Option<Timestamp>, DbErr> {
-    let sql = "SELECT min(CASE WHEN lease_until > due_at THEN lease_until ELSE due_at END) \
-               FROM accounts WHERE due_at IS NOT NULL";
-    let row = app.db.read().query_one_raw(Statement::from_string(app.db.backend(), sql)).await?;
-    let millis = row.map(|row| row.try_get_by_index::<Option<i64>>(0)).transpose()?.flatten();
-    Ok(millis.map(Timestamp::from_millis))
 }
 
 /// An account that fails, in whatever way, must not end the process.

@@ -252,6 +252,13 @@ fn join(conversation: &mut conversation::Model, message: &message::Model, arrive
         conversation.last_message_at = now;
     }
     let writer = message.from_address.as_deref().map(customer_key);
+    // Nobody knows whose it is: it had no sender, or they were erased.
+    if conversation.customer_address.is_none() && arrives {
+        conversation.customer_address.clone_from(&writer);
+        if conversation.subject.is_empty() {
+            conversation.subject.clone_from(&message.subject);
+        }
+    }
     if writer.is_some() && writer == conversation.customer_address && message.from_name.is_some() {
         conversation.customer_name.clone_from(&message.from_name);
     }
@@ -293,7 +300,8 @@ async fn write_sources(
 fn joined() -> OnConflict {
     use conversation::Column::*;
     OnConflict::column(Id)
-        .update_columns([State, CustomerName, MessageCount, LastMessageId, LastMessageAt, Version, UpdatedAt])
+        .update_columns([State, Subject, CustomerName, CustomerAddress])
+        .update_columns([MessageCount, LastMessageId, LastMessageAt, Version, UpdatedAt])
         .to_owned()
 }
 

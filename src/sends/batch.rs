@@ -24,6 +24,7 @@ use crate::{
         outbound::{self, Filed},
         source::raw_problem,
     },
+    customers::rows::gone_among,
     db::among,
     http::{
         Answer, Body, Caller, Code, Idempotency, Problem,
@@ -271,6 +272,7 @@ async fn file(
         [] => Vec::new(),
         _ => account::Entity::find().filter(among(account::Column::Id, ids)).all(tx).await?,
     };
+    let gone = gone_among(tx, ready.iter().filter_map(|(_, one)| one.begun.about.customer_id)).await?;
     let (mut going, mut mails) = (Vec::new(), Vec::new());
     for (index, Ready { account_id, begun, filed, shown }) in ready {
         // The account may have been taken out of service meanwhile.
@@ -278,6 +280,7 @@ async fn file(
         let account = account.ok_or_else(|| Problem::unknown_reference("/account_id", "account"));
         match account
             .and_then(|account| write::check_account(account, shown.channel, "/account_id").map(|()| account))
+            .and_then(|account| write::check_customer(&gone, begun.about.customer_id).map(|()| account))
         {
             Ok(account) => {
                 going.push((index, begun, account, shown));

@@ -14,6 +14,7 @@ use crate::{
     app::App,
     clock::Timestamp,
     conversations::outbound::{self, Filed},
+    customers::rows::gone_among,
     http::{Answer, Caller, Idempotency, Problem, idempotency::Start},
     id::UserId,
     mail::sms::segments::measure,
@@ -100,6 +101,8 @@ pub(super) async fn file(
     begun: &Beginning,
     filed: Filed,
 ) -> Result<CreatedMessage, Problem> {
+    let gone = gone_among(tx, begun.about.customer_id).await?;
+    write::check_customer(&gone, begun.about.customer_id)?;
     // The account may have been taken out of service meanwhile.
     let account = account::Entity::find_by_id(plan.account.id).one(tx).await?;
     let account = account.ok_or_else(|| Problem::unknown_reference("/account_id", "account"))?;

@@ -1,5 +1,7 @@
 //! From what was asked for to the mail: which content, whether it may be sent, and what it says. No I/O.
 
+use std::collections::HashSet;
+
 use super::{
     api::{MessageCategory, MessageContent, MessageCreate},
     begin::{IN_USE, Parts, Unwritten},
@@ -7,7 +9,8 @@ use super::{
 use crate::{
     accounts::entity::{Channel, account},
     clock::Timestamp,
-    http::{Problem, problem::FieldError},
+    http::{Code, Problem, problem::FieldError},
+    id::CustomerId,
     mail::sanitise::{self, Images},
     templates::{
         context::ROOTS,
@@ -118,6 +121,17 @@ fn wrong_text(content: &MessageContent) -> Vec<FieldError> {
     ];
     let wrong = wrong.into_iter().filter(|(_, is, ..)| *is);
     wrong.map(|(pointer, _, code, detail)| FieldError::new(pointer, code, detail)).collect()
+}
+
+/// Whether a message may still be filed for its customer: not when they were erased while it was written.
+///
+/// # Errors
+/// `gone`.
+pub(super) fn check_customer(gone: &HashSet<CustomerId>, id: Option<CustomerId>) -> Result<(), Problem> {
+    match id.filter(|id| gone.contains(id)) {
+        None => Ok(()),
+        Some(_) => Err(Problem::new(Code::Gone, "the customer was erased or deleted in the meantime")),
+    }
 }
 
 /// Whether messages of the channel may be sent from the account, which `pointer` of the body names.

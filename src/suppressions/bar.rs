@@ -13,6 +13,7 @@ use crate::{
     app::App,
     clock::Timestamp,
     conversations::messages::customer_key,
+    db::Gate,
     events::{self, NewEvent},
     id::SuppressionId,
 };
@@ -46,14 +47,23 @@ pub async fn bar_until(
     note: &str,
 ) -> Result<(), DbErr> {
     let address = customer_key(address);
+    let key = AddressKeys::of(app).key(&address);
+    Gate::Sends.shut(tx).await?;
+    // Whose address was erased is known by the key alone, and servers quote addresses.
+    let is_erased = Entity::find()
+        .filter(Column::AddressKey.eq(&key))
+        .filter(Column::Address.is_null())
+        .one(tx)
+        .await?
+        .is_some();
     let row = Model {
         id: SuppressionId::new(now),
-        address_key: AddressKeys::of(app).key(&address),
+        address_key: key,
         channel: channel_of(&address),
-        address: Some(address),
+        address: (!is_erased).then_some(address),
         campaign_id: None,
         reason,
-        note: Some(note.chars().take(500).collect()),
+        note: (!is_erased).then(|| note.chars().take(500).collect()),
         expires_at: until,
         created_at: now,
     };

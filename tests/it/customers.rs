@@ -2,6 +2,7 @@
 
 mod actions;
 mod erase;
+mod erase_meanwhile;
 mod erase_texts;
 mod export;
 mod import;

@@ -48,6 +48,8 @@ pub mod erasure_conversation {
         pub conversation_id: ConversationId,
         /// Whether all of it is emptied; else only what was sent to the customer, because it is another customer's, too.
         pub whole: bool,
+        /// How often it was looked at in vain, because something of it is being sent or worked on.
+        pub put_off: i64,
     }
 
     /// None.

@@ -4,8 +4,10 @@
 //! a time. Where two customers share an address, only what messages say they were sent to this one.
 
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, PaginatorTrait,
-    QueryFilter, QueryOrder, QuerySelect, Statement, Value,
+    ActiveValue::Set,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder,
+    Statement, Value,
+    sea_query::{Expr, ExprTrait},
 };
 
 use super::entity::{
@@ -24,7 +26,7 @@ use crate::{
     db::Tx,
     delivery, events,
     http::{Code, Problem},
-    id::{ConversationId, CustomerId},
+    id::{ConversationId, CustomerId, WorkItemId},
     lease::{Claimed, Leased},
     receipts, work,
     workers::Step,
@@ -34,8 +36,10 @@ use crate::{
 const BATCH: u64 = 100;
 /// How long a process holds an erasure, in seconds.
 const LEASE_S: i64 = 60;
-/// When a message that is being sent is looked at again, in seconds.
+/// When a message that is being sent or worked on is looked at again, in seconds.
 const AGAIN_S: i64 = 5;
+/// When an erasure goes on after trouble with the database or the object store, in seconds.
+const AFTER_TROUBLE_S: i64 = 30;
 /// Erasures that are not finished.
 const LEASED: Leased =
     Leased { table: "erasures", key: "customer_id", only: "due_at IS NOT NULL", order_by: "due_at" };
@@ -56,17 +60,27 @@ pub async fn note(tx: &DatabaseTransaction, now: Timestamp, row: &customer::Mode
         attempts: Set(0),
     };
     erasure::Entity::insert(erasure).exec_without_returning(tx).await?;
-    let own = addresses(tx, row).await?;
+    let Addresses { own, shared } = addresses(tx, row).await?;
     let mut values: Vec<Value> = vec![row.id.uuid().into()];
-    values.extend(own.iter().map(|address| customer_key(address).into()));
-    let by_address: String = (2..values.len() + 1)
-        .map(|at| format!(" UNION SELECT id FROM conversations WHERE customer_address = ${at}"))
-        .collect();
+    let mut listed = |addresses: &[String]| {
+        let list = addresses.iter().map(|address| {
+            values.push(customer_key(address).into());
+            format!("${}", values.len())
+        });
+        let list = list.collect::<Vec<_>>().join(", ");
+        // PostgreSQL has no empty lists.
+        if list.is_empty() { "NULL".to_owned() } else { list }
+    };
+    let (by_address, not_whole) = (listed(&own), listed(&shared));
     let sql = format!(
-        "WITH theirs (id) AS (SELECT conversation_id FROM messages WHERE customer_id = $1{by_address}) \
+        "WITH theirs (conversation) AS (SELECT conversation_id FROM messages WHERE customer_id = $1 \
+           UNION SELECT id FROM conversations WHERE customer_address IN ({by_address})) \
          INSERT INTO erasure_conversations (customer_id, conversation_id, whole) \
-         SELECT $1, theirs.id, NOT EXISTS (SELECT 1 FROM messages JOIN customers ON customers.id = messages.customer_id \
-           WHERE messages.conversation_id = theirs.id AND customers.id <> $1 AND customers.erased_at IS NULL) FROM theirs"
+         SELECT $1, conversation, NOT EXISTS (SELECT 1 FROM conversations \
+             WHERE id = conversation AND customer_address IN ({not_whole})) \
+           AND NOT EXISTS (SELECT 1 FROM messages LEFT JOIN customers ON customers.id = messages.customer_id \
+             WHERE messages.conversation_id = conversation AND messages.customer_id <> $1 AND customers.erased_at IS NULL) \
+         FROM theirs"
     );
     let noted =
         tx.execute_raw(Statement::from_sql_and_values(tx.get_database_backend(), sql, values)).await?;
@@ -81,31 +95,41 @@ pub async fn note(tx: &DatabaseTransaction, now: Timestamp, row: &customer::Mode
     Ok(noted.rows_affected() > 0)
 }
 
-/// Their addresses that no other customer has.
-async fn addresses(tx: &DatabaseTransaction, row: &customer::Model) -> Result<Vec<String>, DbErr> {
+/// The addresses of a customer.
+#[derive(Debug, Default)]
+struct Addresses {
+    /// Those that nobody else has.
+    own: Vec<String>,
+    /// Those that another customer has, too.
+    shared: Vec<String>,
+}
+
+async fn addresses(tx: &DatabaseTransaction, row: &customer::Model) -> Result<Addresses, DbErr> {
     use customer::{Column, Entity};
     let all =
         [(Column::EmailKey, &row.email_key, &row.email), (Column::SmsKey, &row.sms_key, &row.sms_number)];
-    let mut own = Vec::new();
+    let mut found = Addresses::default();
     for (column, key, address) in all {
         let (Some(key), Some(address)) = (key, address) else { continue };
-        let others = Entity::find().filter(column.eq(key)).filter(Column::Id.ne(row.id)).count(tx).await?;
-        if others == 0 {
-            own.push(address.clone());
-        }
+        let other = Entity::find().filter(column.eq(key)).filter(Column::Id.ne(row.id)).one(tx).await?;
+        let list = if other.is_some() { &mut found.shared } else { &mut found.own };
+        list.push(address.clone());
     }
-    Ok(own)
+    Ok(found)
 }
 
 /// Nothing is taken from under the hands of an agent or a script.
 async fn refuse_open(tx: &DatabaseTransaction, id: CustomerId) -> Result<(), Problem> {
-    let sql = "SELECT work_items.id FROM work_items \
+    let sql = "SELECT work_items.id, state FROM work_items \
                JOIN erasure_conversations ON erasure_conversations.conversation_id = work_items.conversation_id \
                WHERE customer_id = $1 AND whole AND state NOT IN ('completed', 'discarded') LIMIT 1";
     let open = Statement::from_sql_and_values(tx.get_database_backend(), sql, [id.uuid().into()]);
     let Some(open) = tx.query_one_raw(open).await? else { return Ok(()) };
-    let item: crate::id::WorkItemId = open.try_get_by_index(0)?;
-    Err(Problem::new(Code::InUse, format!("the work item {item} is theirs and not done: complete it first")))
+    let (item, state): (WorkItemId, String) = (open.try_get_by_index(0)?, open.try_get_by_index(1)?);
+    Err(Problem::new(
+        Code::InUse,
+        format!("the work item {item} of theirs is not done ({state}): finish it first"),
+    ))
 }
 
 /// Goes on with one erasure.
@@ -117,36 +141,19 @@ pub async fn empty(app: App) -> anyhow::Result<Step> {
     let tx = app.db.begin().await?;
     let Some(held) = LEASED.claim(&tx, now, LEASE_S, 1).await?.pop() else {
         drop(tx);
-        return next_step(&app).await;
+        let next = LEASED.next_due(app.db.read()).await?;
+        return Ok(next.map_or(Step::Idle, Step::IdleUntil));
     };
     tx.commit_untold().await?;
     let id = CustomerId(held.key);
     let Some(row) = erasure::Entity::find_by_id(id).one(app.db.read()).await? else { return Ok(Step::Idle) };
-    let left = erasure_conversation::Entity::find()
-        .filter(erasure_conversation::Column::CustomerId.eq(id))
-        .order_by_asc(erasure_conversation::Column::ConversationId)
-        .one(app.db.read())
-        .await?;
     let work = Work { app: &app, held, id, now };
-    let Some(left) = left else {
-        work.finish().await?;
-        return Ok(Step::Worked(1));
-    };
-    let only = (!left.whole).then_some(id);
-    work.conversation(Erased { conversation: left.conversation_id, until: row.asked_at, only }).await?;
+    if let Err(error) = work.go_on(row.asked_at).await {
+        let tx = app.db.begin().await?;
+        work.settle(tx, now.plus_s(AFTER_TROUBLE_S)).await?;
+        return Err(error);
+    }
     Ok(Step::Worked(1))
-}
-
-async fn next_step(app: &App) -> anyhow::Result<Step> {
-    let next: Option<Option<Timestamp>> = erasure::Entity::find()
-        .select_only()
-        .column(Column::DueAt)
-        .filter(Column::DueAt.is_not_null())
-        .order_by_asc(Column::DueAt)
-        .into_tuple()
-        .one(app.db.read())
-        .await?;
-    Ok(next.flatten().map_or(Step::Idle, Step::IdleUntil))
 }
 
 /// An erasure that this process holds.
@@ -158,6 +165,20 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
+    async fn go_on(&self, asked_at: Timestamp) -> anyhow::Result<()> {
+        use erasure_conversation::{Column, Entity};
+        let left = Entity::find()
+            .filter(Column::CustomerId.eq(self.id))
+            // Those that were looked at in vain hold up no other.
+            .order_by_asc(Column::PutOff)
+            .order_by_asc(Column::ConversationId)
+            .one(self.app.db.read())
+            .await?;
+        let Some(left) = left else { return self.finish().await };
+        let only = (!left.whole).then_some(self.id);
+        self.conversation(Erased { conversation: left.conversation_id, until: asked_at, only }).await
+    }
+
     /// Does the next part of a conversation: its messages first, then the objects that hold their sources, then itself.
     async fn conversation(&self, erased: Erased) -> anyhow::Result<()> {
         let db = self.app.db.read();
@@ -170,8 +191,10 @@ impl Work<'_> {
                 delivery::erase::forget(&tx, &idle).await?;
                 empty_messages(&tx, self.now, &idle).await?;
             }
-            let pause_s = if idle.is_empty() { AGAIN_S } else { 0 };
-            return self.settle(tx, self.now.plus_s(pause_s)).await;
+            if idle.is_empty() {
+                return self.put_off(tx, erased.conversation).await;
+            }
+            return self.settle(tx, self.now).await;
         }
         let objects = erased.objects(db, BATCH).await?;
         for (_, key) in &objects {
@@ -179,6 +202,9 @@ impl Work<'_> {
         }
         let tx = self.app.db.begin().await?;
         if objects.is_empty() {
+            if erased.waits(&*tx).await? {
+                return self.put_off(tx, erased.conversation).await;
+            }
             if erased.only.is_none() {
                 lock_conversation(&tx, erased.conversation).await?;
                 let done = work::erase::forget(&tx, erased.conversation).await?;
@@ -189,6 +215,23 @@ impl Work<'_> {
             forget_objects(&tx, objects.into_iter().map(|(id, _)| id)).await?;
         }
         self.settle(tx, self.now).await
+    }
+
+    /// Something of the conversation is being sent or worked on: others come first, and then it is looked at again.
+    async fn put_off(&self, tx: Tx, conversation: ConversationId) -> anyhow::Result<()> {
+        use erasure_conversation::{Column, Entity};
+        let of_customer = || Entity::find().filter(Column::CustomerId.eq(self.id));
+        Entity::update_many()
+            .col_expr(Column::PutOff, Expr::col(Column::PutOff).add(1))
+            .filter(Column::CustomerId.eq(self.id))
+            .filter(Column::ConversationId.eq(conversation))
+            .exec(&*tx)
+            .await?;
+        let fewest = of_customer().order_by_asc(Column::PutOff).one(&*tx).await?;
+        let most = of_customer().order_by_desc(Column::PutOff).one(&*tx).await?;
+        // When all were looked at as often, there is nothing to do for a while.
+        let all = fewest.map(|row| row.put_off) == most.map(|row| row.put_off);
+        self.settle(tx, self.now.plus_s(if all { AGAIN_S } else { 0 })).await
     }
 
     async fn leave(&self, tx: &DatabaseTransaction, conversation: ConversationId) -> Result<(), DbErr> {

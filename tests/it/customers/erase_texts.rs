@@ -8,7 +8,7 @@ use postroom::{
     customers::erase::texts::empty,
     delivery::entity::{Phase, delivery},
     events::entity as events,
-    id::MessageId,
+    id::{AccountId, MessageId},
     mail::parse::{Limits, parse},
     work::{distribute::distribute, entity::WorkState},
     workers::Step,
@@ -31,6 +31,7 @@ use crate::{
         smtp_sink::{Behaviour, SmtpSink},
         stream::EventStream,
     },
+    texts::{NUMBER, account_with, text},
 };
 
 /// What names the customer, wherever it stands.
@@ -69,7 +70,7 @@ async fn everything(app: &TestApp) -> String {
 }
 
 /// Where something of the customer stands.
-async fn traces(app: &TestApp) -> Vec<String> {
+pub async fn traces(app: &TestApp) -> Vec<String> {
     let hex = |text: &str| text.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
     let forms = [NAME.to_owned(), hex(NAME), hex("Quirk")];
     let all = everything(app).await;
@@ -78,7 +79,7 @@ async fn traces(app: &TestApp) -> Vec<String> {
 }
 
 /// Empties until nothing is left to do at the moment.
-async fn empty_all(app: &TestApp) -> Step {
+pub async fn empty_all(app: &TestApp) -> Step {
     loop {
         match empty(app.app.clone()).await.unwrap() {
             Step::Worked(_) => {}
@@ -87,7 +88,7 @@ async fn empty_all(app: &TestApp) -> Step {
     }
 }
 
-fn mail(message_id: &str, more: &str) -> String {
+pub fn mail(message_id: &str, more: &str) -> String {
     format!(
         "From: Anna Quirk <quirk@example.org>\r\nTo: Support <support@example.com>\r\nMessage-ID: <{message_id}>\r\n{more}\
          Subject: Quirk's order\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=\"b\"\r\n\r\n\
@@ -97,17 +98,17 @@ fn mail(message_id: &str, more: &str) -> String {
 }
 
 /// A centre with an agent at work, a customer, and a server that takes mail.
-struct Centre {
-    office: Office,
-    admin: Client,
-    desk: Desk,
-    account: postroom::id::AccountId,
-    customer: Value,
-    sink: SmtpSink,
+pub struct Centre {
+    pub office: Office,
+    pub admin: Client,
+    pub desk: Desk,
+    pub account: AccountId,
+    pub customer: Value,
+    pub sink: SmtpSink,
 }
 
 impl Centre {
-    async fn open(app: &TestApp) -> Self {
+    pub async fn open(app: &TestApp) -> Self {
         let (office, admin, floor) = (Office::open(app).await, app.admin().await, Floor(app));
         let sink = SmtpSink::start(Behaviour::default()).await;
         use_sink(&admin, &sink).await;
@@ -121,7 +122,7 @@ impl Centre {
     }
 
     /// A mail of the customer is offered to the agent and accepted; gives the item and the mail.
-    async fn accept(&self, app: &TestApp, raw: String) -> (Value, Value) {
+    pub async fn accept(&self, app: &TestApp, raw: String) -> (Value, Value) {
         let pushed = push(&self.admin, self.account, raw).await.ok();
         distribute(app.app.clone()).await.unwrap();
         let offers = self.desk.client.get("/v1/offers?state=pending").await.ok();
@@ -136,7 +137,7 @@ impl Centre {
         (page["items"][0].clone(), pushed["message"].clone())
     }
 
-    async fn reply(&self, item: &Value, members: Value) -> Value {
+    pub async fn reply(&self, item: &Value, members: Value) -> Value {
         let id = item["id"].as_str().unwrap();
         let mut body = json!({ "expected_last_message_id": item["last_message_id"], "text": "Dear Quirk, it is on its way." });
         body.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
@@ -144,7 +145,7 @@ impl Centre {
     }
 
     /// A send to the customer; gives the message's id.
-    async fn write(&self, members: Value) -> MessageId {
+    pub async fn write(&self, members: Value) -> MessageId {
         let mut body = json!({
             "account_id": self.account, "customer_ref": "K-1", "external_ref": "quirk-1",
             "content": { "subject": "For Quirk", "text": "Dear Quirk" },
@@ -154,15 +155,15 @@ impl Centre {
         made["id"].as_str().unwrap().parse().unwrap()
     }
 
-    async fn erase(&self) -> Value {
+    pub async fn erase(&self) -> Value {
         self.office.supervisor.post(&format!("{}/erase", path_of(&self.customer)), json!({})).await.ok()
     }
 
-    async fn shown(&self) -> Value {
+    pub async fn shown(&self) -> Value {
         self.office.supervisor.get(&path_of(&self.customer)).await.ok()
     }
 
-    async fn message(&self, id: impl std::fmt::Display) -> Value {
+    pub async fn message(&self, id: impl std::fmt::Display) -> Value {
         self.admin.get(&format!("/v1/messages/{id}")).await.ok()
     }
 }
@@ -282,7 +283,14 @@ async fn nothing_is_left(backend: Backend) {
         (&again["subject"], &again["customer_address"]),
         (&json!("Quirk's order"), &json!("quirk@example.org"))
     );
+    let found = centre.admin.get("/v1/conversations?customer_address=quirk@example.org").await.ok();
+    assert_eq!(found["items"][0]["id"], again["conversation_id"], "the conversation is theirs again");
+    let path = format!("/v1/work-items/{}", again["id"].as_str().unwrap());
+    centre.desk.client.post(&format!("{path}/complete"), json!({})).await.ok();
+    let back = centre.office.customer("K-1", json!({ "email": "quirk@example.org" })).await;
+    centre.office.supervisor.post(&format!("{}/erase", path_of(&back)), json!({})).await.ok();
     assert_eq!(empty_all(&app).await, Step::Idle);
+    assert_eq!(traces(&app).await, [] as [String; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -356,20 +364,49 @@ on_both! {
         let centre = Centre::open(&app).await;
         centre.office.customer("K-2", json!({ "name": "Ben Quirk", "email": "quirk@example.org" })).await;
         let (first, second) = (centre.write(json!({})).await, centre.write(json!({ "customer_ref": "K-2" })).await);
-        let (item, received) = centre.accept(&app, mail("c1@quirk.example", "")).await;
-        centre.reply(&item, json!({ "complete": true })).await;
+        let first_header = centre.message(first).await["message_id_header"].as_str().unwrap().to_owned();
+        let answers = [mail("c1@quirk.example", ""), mail("c2@quirk.example", &format!("In-Reply-To: <{first_header}>\r\n"))];
+        let mut received = Vec::new();
+        for answer in answers {
+            let (item, message) = centre.accept(&app, answer).await;
+            centre.reply(&item, json!({ "complete": true })).await;
+            received.push(message);
+        }
+        assert_eq!(received[1]["conversation_id"], centre.message(first).await["conversation_id"]);
         centre.erase().await;
         empty_all(&app).await;
         assert!(!centre.shown().await["texts_erased_at"].is_null());
         assert_eq!(centre.message(first).await["subject"], "");
         assert_eq!(centre.message(second).await["subject"], "For Quirk");
-        assert_eq!(centre.message(received["id"].as_str().unwrap()).await["subject"], "Quirk's order");
+        for message in received {
+            assert_eq!(centre.message(message["id"].as_str().unwrap()).await["subject"], "Quirk's order");
+        }
+    }
+
+    async fn texts_of_an_erased_customer_are_emptied_too(app) {
+        let centre = Centre::open(&app).await;
+        centre.office.customer("K-2", json!({ "sms_number": NUMBER })).await;
+        let texts = account_with(&centre.admin, json!({})).await;
+        let text = text(&centre.admin, texts, NUMBER, "Quirk here").await;
+        let tx = app.app.db.begin().await.unwrap();
+        tx.execute_unprepared("UPDATE work_items SET state = 'completed'").await.unwrap();
+        tx.commit().await.unwrap();
+        let page = centre.office.supervisor.get("/v1/customers?ref=K-2").await;
+        let page = if page.status == 200 { page.ok() } else { centre.office.supervisor.get("/v1/customers").await.ok() };
+        let other = page["items"].as_array().unwrap().iter().find(|one| one["ref"] == "K-2").unwrap();
+        centre.office.supervisor.post(&format!("{}/erase", path_of(other)), json!({})).await.ok();
+        empty_all(&app).await;
+        let shown = centre.message(text["message"]["id"].as_str().unwrap()).await;
+        assert_eq!((&shown["text"], &shown["from"]), (&json!(""), &Value::Null));
+        assert!(!shown["erased_at"].is_null());
     }
 
     async fn who_has_no_messages_is_erased_at_once(app) {
         let centre = Centre::open(&app).await;
         let erased = centre.erase().await;
         assert_eq!(erased["texts_erased_at"], erased["erased_at"]);
+        let told = events::Entity::find().filter(events::Column::Kind.eq("customer.texts_erased"));
+        assert!(told.one(app.app.db.read()).await.unwrap().is_some());
         assert_eq!(empty_all(&app).await, Step::Idle);
     }
 
