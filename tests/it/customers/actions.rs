@@ -67,7 +67,7 @@ on_both! {
         use sea_orm::{EntityTrait, QueryOrder};
         let told = Entity::find().order_by_asc(Column::Seq).all(app.app.db.read()).await.unwrap();
         let kinds: Vec<_> = told.iter().filter(|event| event.kind.starts_with("customer.")).map(|event| event.kind.as_str()).collect();
-        assert_eq!(kinds, ["created", "updated", "terminated", "erased", "deleted"].map(|what| format!("customer.{what}")));
+        assert_eq!(kinds, ["created", "updated", "terminated", "erased", "texts_erased", "deleted"].map(|what| format!("customer.{what}")));
         for event in told {
             assert!(!event.data.to_string().to_lowercase().contains("secret"), "{}: {}", event.kind, event.data);
             assert!(!event.kind.starts_with("customer.") || event.audience == Audience::Supervisors);
