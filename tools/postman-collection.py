@@ -387,6 +387,11 @@ def parts():
         request("update_template_partial", "We move", path=footer, body={"text": "14 Harbour Street"},
                 test=[("it is frozen", "body.used_by[0].outdated === true")]),
         request("publish_template", "Take that over", path=letter, test=[("again", "body.revision === 2")]),
+        request("revise_template", path=letter, save={"revision_id": "body.id"}, test=[
+            *state_is("draft"), ("of that template", "body.revises && body.attachments.length === 1")]),
+        request("update_template", "Word it anew", path={"id": "{{revision_id}}"}, body={"description": "Reworded"}),
+        request("publish_template", "It takes the template's place", path={"id": "{{revision_id}}"}, test=[
+            ("the third", "body.revision === 3 && body.description === 'Reworded' && !body.revises")]),
         request("delete_template_partial", "What is included is not taken away", path=footer, status=409,
                 test=[("in use", "body.code === 'in_use'")]),
         request("create_template_partial", "One that is not needed", body={"name": "spare-{{run}}", "text": "x"},

@@ -21,7 +21,7 @@ const OPERATIONS = {
 const EXAMPLES_OF = ['templates', 'outcomes', 'lists', 'broadcasts', 'campaigns', 'messages', 'suppressions', 'customers'];
 const IN_THIS_ORDER = [
   'update_template', 'preview_template', 'create_template_attachment', 'test_send_template', 'delete_template_attachment', 'publish_template',
-  'archive_template',
+  'revise_template', 'archive_template',
   'update_campaign', 'start_campaign', 'suspend_campaign', 'resume_campaign', 'replace_list_message_rules',
   'delete_list_message_rules', 'create_attempt', 'create_attempt_by_ref', 'redial_customer', 'set_customer_callback',
   'clear_customer_callback', 'terminate_customer', 'put_import_rows', 'update_broadcast',

@@ -26,6 +26,7 @@ mod m0012_since_resumed;
 mod m0013_sender_accounts;
 mod m0014_exact_rates;
 mod m0015_erased_texts;
+mod m0016_template_revisions;
 mod sql;
 
 /// All migrations, oldest first.
@@ -51,6 +52,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0013_sender_accounts::Migration),
             Box::new(m0014_exact_rates::Migration),
             Box::new(m0015_erased_texts::Migration),
+            Box::new(m0016_template_revisions::Migration),
         ]
     }
 }

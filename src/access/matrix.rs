@@ -149,6 +149,7 @@ pub const MATRIX: &[(&str, Access)] = &[
     ("update_template", Roles(ADMIN, "routing:write")),
     ("delete_template", Roles(ADMIN, "routing:write")),
     ("publish_template", Roles(ADMIN, "routing:write")),
+    ("revise_template", Roles(ADMIN, "routing:write")),
     ("archive_template", Roles(ADMIN, "routing:write")),
     ("preview_template", Roles(SUPERVISOR, "routing:read")),
     ("create_template_attachment", Roles(ADMIN, "routing:write")),

@@ -17,6 +17,7 @@ use super::{
     partials::{self, freeze, uses},
     preview::preview_template,
     publish::{archive_template, publish_template},
+    revise::{self, revise_template},
 };
 use crate::{
     app::App,
@@ -40,6 +41,7 @@ pub fn mount(config: &mut ServiceConfig<'_>) {
         .service(update_template)
         .service(delete_template)
         .service(publish_template)
+        .service(revise_template)
         .service(archive_template)
         .service(preview_template)
         .configure(partials::api::mount)
@@ -104,7 +106,7 @@ pub(super) async fn change(
 }
 
 /// What an event tells of a template: not its texts.
-fn told(row: &Model) -> Json {
+pub(super) fn told(row: &Model) -> Json {
     json!({ "name": row.name, "state": row.state })
 }
 
@@ -161,6 +163,7 @@ pub async fn create_template(
         partials: Set(json!({})),
         attachments: Set(json!([])),
         revision: Set(0),
+        revises: Set(None),
         state: Set(TemplateState::Draft),
         version: Set(1),
         created_at: Set(now),
@@ -189,7 +192,7 @@ pub async fn get_template(
     Ok(Answer::ok(&Template::new(row, &caller))?.versioned(version).into_response())
 }
 
-/// Change a draft. A template that was published is frozen: make another one.
+/// Change a draft. A template that was published is frozen: revise it.
 #[utoipa::path(tag = "templates", params(("id" = TemplateId, Path)),
     request_body(content = ref("#/components/schemas/TemplatePatch"), content_type = "application/merge-patch+json"),
     responses((status = 200, description = "The changed template.", body = Template, headers(("ETag" = String)))))]
@@ -209,6 +212,7 @@ pub async fn update_template(
     }
     let wanted = patch.apply(&TemplateCreate::from(row.clone()))?;
     wanted.check()?;
+    revise::check_change(&row, &wanted)?;
     let row = change(&tx, now, &row, wanted.into_row(), "template.updated").await?;
     uses::note_template(&tx, row.id, freeze::named_by(&row)).await?;
     tx.commit().await?;
@@ -238,7 +242,11 @@ pub async fn delete_template(
     }
     // Guarded: it may be published at this very moment.
     let row = change(&tx, now, &row, ActiveModel::default(), "template.deleted").await?;
-    let objects = files::objects(&*tx, row.id).await?;
+    let mut objects = files::objects(&*tx, row.id).await?;
+    // What revises it goes with it.
+    if let Some(draft) = revise::draft_of(&*tx, row.id).await? {
+        objects.extend(files::objects(&*tx, draft.id).await?);
+    }
     row.delete(&*tx).await?;
     tx.commit().await?;
     app.raw.drop_objects(objects).await;

@@ -31,6 +31,8 @@ pub enum TemplateAction {
     Delete,
     /// Freeze it and let it be sent; of a published one, take over changes of its partials.
     Publish,
+    /// Write a draft that takes its place.
+    Revise,
     /// Have it sent no longer.
     Archive,
     /// See what it makes of given values.
@@ -76,11 +78,13 @@ pub struct Template {
     pub partials: Vec<String>,
     /// The files that go out with it.
     pub attachments: Vec<TemplateAttachment>,
-    /// How often it was published: only changes of its partials make it more than 1.
+    /// How often it was published: with changed partials, or with what a revision says.
     #[schema(minimum = 0, examples(1))]
     pub revision: i64,
     /// Where it stands.
     pub state: TemplateState,
+    /// The published template whose place this draft takes when it is published.
+    pub revises: Option<TemplateId>,
     /// What the caller may do with it now.
     pub allowed_actions: Vec<TemplateAction>,
     /// When it was made.
@@ -277,6 +281,7 @@ impl Template {
             attachments,
             revision: row.revision,
             state: row.state,
+            revises: row.revises,
             allowed_actions,
             created_at: row.created_at,
             updated_at: row.updated_at,
@@ -285,7 +290,7 @@ impl Template {
 }
 
 fn allowed_actions(row: &Model, caller: &Caller) -> Vec<TemplateAction> {
-    use TemplateAction::{Archive, Attach, Delete, Preview, Publish, TestSend, Update};
+    use TemplateAction::{Archive, Attach, Delete, Preview, Publish, Revise, TestSend, Update};
     let state = row.state;
     let is_sent = row.purpose == TemplatePurpose::General;
     let is_mail = is_sent && row.channel == TemplateChannel::Email;
@@ -293,6 +298,7 @@ fn allowed_actions(row: &Model, caller: &Caller) -> Vec<TemplateAction> {
         (Update, state == TemplateState::Draft, "update_template"),
         (Delete, state != TemplateState::Published, "delete_template"),
         (Publish, state != TemplateState::Archived, "publish_template"),
+        (Revise, state == TemplateState::Published, "revise_template"),
         (Archive, state == TemplateState::Published, "archive_template"),
         (Preview, true, "preview_template"),
         (Attach, is_mail && state == TemplateState::Draft, "create_template_attachment"),

@@ -150,6 +150,8 @@ pub struct Model {
     pub revision: i64,
     /// Where it stands.
     pub state: TemplateState,
+    /// The published template whose place this draft takes when it is published.
+    pub revises: Option<TemplateId>,
     /// The row's ETag.
     pub version: i64,
     /// When it was made.

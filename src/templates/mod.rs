@@ -18,5 +18,6 @@ pub mod partials;
 mod preview;
 mod publish;
 pub mod render;
+mod revise;
 pub mod variants;
 mod words;

@@ -1,14 +1,15 @@
 //! Operations that publish and archive templates.
 
 use actix_web::{HttpResponse, post, web};
-use sea_orm::{ActiveValue::Set, EntityTrait};
+use sea_orm::ActiveValue::Set;
 
 use super::{
     api::{change, find},
     bodies::Template,
     check,
     entity::{ActiveModel, Model, TemplateState},
-    partials::{entity::revision, freeze, uses},
+    partials::freeze,
+    revise::{publish, take_over},
 };
 use crate::{
     app::App,
@@ -22,7 +23,8 @@ use crate::{
 ///
 /// In every language it may read only what it will be given, with filters, tests and partials that exist; marketing has
 /// `unsubscribe_url` in its text and in its HTML. Publishing a published template again takes over its partials as they are
-/// now: its `revision` grows, and broadcasts that have begun stay with what they began with.
+/// now: its `revision` grows, and broadcasts that have begun stay with what they began with. Publishing a draft that revises
+/// a template answers with that template, which says from now on what the draft said; the draft is gone.
 #[utoipa::path(tag = "templates", params(("id" = TemplateId, Path)),
     responses((status = 200, description = "The published template.", body = Template, headers(("ETag" = String)))))]
 #[post("/templates/{id}/publish")]
@@ -40,29 +42,16 @@ pub async fn publish_template(
         let version = row.version;
         return Ok(Answer::ok(&Template::new(row, &caller))?.versioned(version).into_response());
     }
-    let names = frozen.keys().cloned().collect();
     let partials = serde_json::to_value(frozen).map_err(Problem::internal)?;
     let found = check::publishable(&Model { partials: partials.clone(), ..row.clone() });
     if !found.is_empty() {
         return Err(Problem::validation(found));
     }
-    let number = row.revision + 1;
-    let to = ActiveModel {
-        state: Set(TemplateState::Published),
-        partials: Set(partials.clone()),
-        revision: Set(number),
-        ..Default::default()
-    };
     let (now, tx) = (app.clock.now(), app.db.begin().await?);
-    uses::note_template(&tx, row.id, names).await?;
-    let kept = revision::ActiveModel {
-        template_id: Set(row.id),
-        revision: Set(number),
-        partials: Set(partials),
-        published_at: Set(now),
+    let row = match row.revises {
+        Some(template) => take_over(&tx, now, row, template, partials).await?,
+        None => publish(&tx, now, &row, partials, ActiveModel::default()).await?,
     };
-    let row = change(&tx, now, &row, to, "template.published").await?;
-    revision::Entity::insert(kept).exec_without_returning(&*tx).await?;
     tx.commit().await?;
     let version = row.version;
     Ok(Answer::ok(&Template::new(row, &caller))?.versioned(version).into_response())

@@ -21,6 +21,7 @@ fn template(subject: &str, text: &str, html: Option<&str>) -> Model {
         partials: json!({}),
         attachments: json!([]),
         revision: 0,
+        revises: None,
         state: TemplateState::Draft,
         version: 1,
         created_at: Timestamp::ZERO,

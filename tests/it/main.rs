@@ -58,6 +58,7 @@ mod sends;
 mod support;
 mod suppressions;
 mod template_parts;
+mod template_revisions;
 mod templates;
 mod texts;
 mod work;

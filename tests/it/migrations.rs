@@ -6,7 +6,7 @@ use postroom::{
     config::Config,
 };
 use postroom_migrations::Migrator;
-use sea_orm::{ConnectionTrait, Statement};
+use sea_orm::{ConnectionTrait, DatabaseConnection, Statement};
 use sea_orm_migration::MigratorTrait;
 
 use crate::support::app::{Backend, create_database, fresh_database};
@@ -76,15 +76,49 @@ async fn counts_by_queue_and_by_retried_message_need_not_read_their_tables() {
     }
 }
 
+/// Undoes this migration and all that came after it.
+async fn before(connection: &DatabaseConnection, name: &str) {
+    let later = Migrator::migrations().iter().rev().position(|one| one.name() == name).unwrap();
+    Migrator::down(connection, Some(u32::try_from(later).unwrap() + 1)).await.unwrap();
+}
+
 #[tokio::test]
-async fn whoever_was_erased_by_an_earlier_version_is_seen_to() {
-    let since = "m0015_erased_texts";
-    let after = Migrator::migrations().iter().rev().position(|one| one.name() == since).unwrap();
+async fn what_was_published_by_an_earlier_version_is_kept_with_each_revision() {
     for backend in [Backend::Sqlite, Backend::Postgres] {
         let dir = tempfile::tempdir().unwrap();
         let url = fresh_database(backend, dir.path()).await;
         let connection = sea_orm::Database::connect(&url).await.unwrap();
-        Migrator::down(&connection, Some(u32::try_from(after).unwrap() + 1)).await.unwrap();
+        before(&connection, "m0016_template_revisions").await;
+        let id = match backend {
+            Backend::Sqlite => format!("x'{:032x}'", 1),
+            Backend::Postgres => format!("'{:032x}'", 1),
+        };
+        for statement in [
+            format!(
+                "INSERT INTO templates (id, name, description, channel, purpose, category, subject, text, html, variants, fields, partials, attachments, revision, state, version, created_at, updated_at) \
+                VALUES ({id}, 'Offer', '', 'email', 'general', 'marketing', 'a subject', 'a text', NULL, '[1]', '[2]', '{{}}', '[3]', 2, 'published', 1, 0, 0)"
+            ),
+            format!(
+                "INSERT INTO template_revisions (template_id, revision, partials, published_at) VALUES ({id}, 1, '{{}}', 0), ({id}, 2, '{{}}', 0)"
+            ),
+        ] {
+            connection.execute_unprepared(&statement).await.unwrap();
+        }
+        Migrator::up(&connection, None).await.unwrap();
+        let sql = "SELECT count(*) FROM template_revisions WHERE category = 'marketing' AND subject = 'a subject' AND text = 'a text' \
+                   AND html IS NULL AND CAST(variants AS TEXT) = '[1]' AND CAST(fields AS TEXT) = '[2]' AND CAST(attachments AS TEXT) = '[3]'";
+        let row = connection.query_one_raw(Statement::from_string(connection.get_database_backend(), sql));
+        assert_eq!(row.await.unwrap().unwrap().try_get_by_index::<i64>(0).unwrap(), 2);
+    }
+}
+
+#[tokio::test]
+async fn whoever_was_erased_by_an_earlier_version_is_seen_to() {
+    for backend in [Backend::Sqlite, Backend::Postgres] {
+        let dir = tempfile::tempdir().unwrap();
+        let url = fresh_database(backend, dir.path()).await;
+        let connection = sea_orm::Database::connect(&url).await.unwrap();
+        before(&connection, "m0015_erased_texts").await;
         let id = |number: u32| match backend {
             Backend::Sqlite => format!("x'{number:032x}'"),
             Backend::Postgres => format!("'{number:032x}'"),

@@ -39,7 +39,7 @@ on_both! {
         post(&admin, &format!("{path}/archive")).await.problem(409, "invalid_state");
         let published = post(&admin, &format!("{path}/publish")).await;
         assert_eq!(published.header("etag"), "\"3\"");
-        assert_eq!(published.ok()["allowed_actions"], json!(["publish", "archive", "preview"]));
+        assert_eq!(published.ok()["allowed_actions"], json!(["publish", "revise", "archive", "preview"]));
         let again = post(&admin, &format!("{path}/publish")).await;
         assert_eq!((again.header("etag"), &again.body["revision"]), ("\"3\"", &json!(1)), "nothing that it includes has changed");
         admin.patch(&path, json!({ "text": "x" })).await.problem(409, "version_locked");

@@ -86,11 +86,15 @@ pub mod partial_include {
     impl ActiveModelBehavior for ActiveModel {}
 }
 
-/// What a template included each time that it was published; broadcasts stay with the one that they began with.
+/// What a template was each time that it was published; broadcasts stay with the one that they began with.
 pub mod revision {
     use sea_orm::entity::prelude::*;
 
-    use crate::{clock::Timestamp, id::TemplateId};
+    use crate::{
+        clock::Timestamp,
+        id::TemplateId,
+        templates::entity::{self as template, TemplateCategory},
+    };
 
     /// The row.
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -104,8 +108,62 @@ pub mod revision {
         pub revision: i64,
         /// What it included: see [`super::super::freeze::Frozen`].
         pub partials: Json,
+        /// Whether people asked for it.
+        pub category: TemplateCategory,
+        /// The subject.
+        pub subject: String,
+        /// The text.
+        pub text: String,
+        /// The HTML.
+        pub html: Option<String>,
+        /// The same in other languages.
+        pub variants: Json,
+        /// What it was given for each send.
+        pub fields: Json,
+        /// The files that went out with it.
+        pub attachments: Json,
         /// When it was published.
         pub published_at: Timestamp,
+    }
+
+    impl Model {
+        /// A template as it is published now.
+        pub fn of(template: template::Model, now: Timestamp) -> Self {
+            let template::Model { id, revision, partials, category, subject, text, html, .. } = template;
+            let template::Model { variants, fields, attachments, .. } = template;
+            Self {
+                template_id: id,
+                revision,
+                partials,
+                category,
+                subject,
+                text,
+                html,
+                variants,
+                fields,
+                attachments,
+                published_at: now,
+            }
+        }
+
+        /// The template as it was then.
+        pub fn over(self, template: template::Model) -> template::Model {
+            let Self {
+                revision, partials, category, subject, text, html, variants, fields, attachments, ..
+            } = self;
+            template::Model {
+                revision,
+                partials,
+                category,
+                subject,
+                text,
+                html,
+                variants,
+                fields,
+                attachments,
+                ..template
+            }
+        }
     }
 
     /// None.

@@ -97,7 +97,7 @@ pub async fn at_revision(db: &impl ConnectionTrait, template: Model, wanted: i64
     }
     let kept = revision::Entity::find_by_id((template.id, wanted)).one(db).await?;
     Ok(match kept {
-        Some(kept) => Model { partials: kept.partials, revision: wanted, ..template },
+        Some(kept) => kept.over(template),
         None => template,
     })
 }
