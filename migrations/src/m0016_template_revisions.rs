@@ -1,4 +1,7 @@
-//! A published template is revised in a draft of its own, and each revision keeps what it said.
+//! A published template is revised in a draft of its own, and each revision keeps what it said. An older version that still
+//! runs leaves that empty: such a revision says what its template says.
+//!
+//! When it is undone, drafts of revisions are gone, and broadcasts that began with an earlier revision say the latest.
 
 crate::sql::migration!(UP, undone by DOWN);
 
@@ -30,6 +33,8 @@ ALTER TABLE template_revisions DROP COLUMN html;
 ALTER TABLE template_revisions DROP COLUMN text;
 ALTER TABLE template_revisions DROP COLUMN subject;
 ALTER TABLE template_revisions DROP COLUMN category;
+UPDATE broadcasts SET template_id = (SELECT revises FROM templates WHERE id = template_id)
+    WHERE template_id IN (SELECT id FROM templates WHERE revises IS NOT NULL);
 DELETE FROM templates WHERE revises IS NOT NULL;
 DROP INDEX uq_templates__revises;
 ALTER TABLE templates DROP COLUMN revises;

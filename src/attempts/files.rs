@@ -24,9 +24,9 @@ use crate::{
     },
 };
 
-/// Files by the template that they go out with.
+/// Files by the template that they go out with, and its revision.
 #[derive(Debug, Default)]
-pub(super) struct Files(HashMap<TemplateId, Vec<OutgoingAttachment>>);
+pub(super) struct Files(HashMap<(TemplateId, i64), Vec<OutgoingAttachment>>);
 
 impl Files {
     /// Those that the rules for this customer send after such a report.
@@ -66,19 +66,26 @@ impl Files {
         let templates = template::Entity::find().filter(among(template::Column::Id, ids)).all(db).await?;
         let mut found = HashMap::new();
         for template in templates {
-            found.insert(template.id, files::load(app, &template).await.map_err(raw_problem)?);
+            found.insert(
+                (template.id, template.revision),
+                files::load(app, &template).await.map_err(raw_problem)?,
+            );
         }
         Ok(Self(found))
     }
 
     /// Whether all files of a template were read.
     pub fn has(&self, template: &template::Model) -> bool {
-        files::of(template).len() == self.0.get(&template.id).map_or(0, Vec::len)
+        files::of(template).len() == self.read(template).map_or(0, Vec::len)
     }
 
     /// The files of a template.
     pub fn of(&self, template: &template::Model) -> Vec<OutgoingAttachment> {
-        self.0.get(&template.id).cloned().unwrap_or_default()
+        self.read(template).cloned().unwrap_or_default()
+    }
+
+    fn read(&self, template: &template::Model) -> Option<&Vec<OutgoingAttachment>> {
+        self.0.get(&(template.id, template.revision))
     }
 }
 

@@ -25,6 +25,7 @@ pub async fn keep(
     let (tx, object) = (app.db.begin().await?, filed.object());
     // On the heap, because every connection's future would carry it otherwise.
     if Box::pin(thread::file(&tx, now, printer, row, filed)).await? == Filing::Erased {
+        tx.rollback().await?;
         app.raw.drop_objects(object).await;
         return Ok(());
     }

@@ -63,7 +63,10 @@ pub async fn file_answered(app: &App, named: Vec<ConversationId>) -> Result<(), 
         let (now, tx) = (app.clock.now(), app.db.begin().await?);
         let object = filed.object();
         match file(&tx, now, &printer, &row, filed).await {
-            Ok(Filing::Erased) => app.raw.drop_objects(object).await,
+            Ok(Filing::Erased) => {
+                tx.rollback().await?;
+                app.raw.drop_objects(object).await;
+            }
             Ok(_) => tx.commit().await?,
             // Another answer to it came at the same moment.
             Err(error) if matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_))) => {}

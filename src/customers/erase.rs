@@ -76,13 +76,14 @@ pub async fn erase_customer(
 }
 
 async fn erase(tx: &DatabaseTransaction, now: Timestamp, row: &Model) -> Result<Model, Problem> {
+    // First, because whoever files a broadcast's message holds its row: what they filed is there then.
+    ledger::forget(tx, row.id).await?;
     let texts_erased_at = if texts::note(tx, now, row).await? { None } else { Some(now) };
     let nothing = ActiveModel { texts_erased_at: Set(texts_erased_at), ..nothing_known(row, now) };
     let erased = change(tx, now, row, nothing).await?;
     let addresses = [(&row.email_key, Channel::Email), (&row.sms_key, Channel::Sms)];
     let addresses = addresses.into_iter().filter_map(|(key, channel)| Some((key.clone()?, channel)));
     keep_only_keys(tx, now, &addresses.collect::<Vec<_>>()).await?;
-    ledger::forget(tx, row.id).await?;
     let answers = attempt::ActiveModel { answer: Set(json!({ "erased": true })), ..Default::default() };
     attempt::Entity::update_many()
         .set(answers)

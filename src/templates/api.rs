@@ -233,6 +233,10 @@ pub async fn delete_template(
     known::refuse_deletion(&tx, now, ReferenceKind::Template, id.uuid()).await?;
     references::refuse(&tx, id.uuid()).await?;
     let row = find(&*tx, *id).await?;
+    let draft = revise::draft_of(&*tx, row.id).await?;
+    if let Some(draft) = &draft {
+        references::refuse(&tx, draft.id.uuid()).await?;
+    }
     if_match.check(row.version)?;
     if row.state == TemplateState::Published {
         return Err(Problem::new(
@@ -244,8 +248,10 @@ pub async fn delete_template(
     let row = change(&tx, now, &row, ActiveModel::default(), "template.deleted").await?;
     let mut objects = files::objects(&*tx, row.id).await?;
     // What revises it goes with it.
-    if let Some(draft) = revise::draft_of(&*tx, row.id).await? {
+    if let Some(draft) = draft {
+        let draft = change(&tx, now, &draft, ActiveModel::default(), "template.deleted").await?;
         objects.extend(files::objects(&*tx, draft.id).await?);
+        draft.delete(&*tx).await?;
     }
     row.delete(&*tx).await?;
     tx.commit().await?;

@@ -6,7 +6,7 @@
 use actix_web::{HttpResponse, post, web};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel,
-    ModelTrait, QueryFilter,
+    ModelTrait, QueryFilter, QuerySelect,
 };
 use serde_json::{Value, json};
 
@@ -36,7 +36,8 @@ const NAME_MAX: usize = 100;
 ///
 /// It makes a draft with the template's content and files, and `revises`. The draft is changed, seen and test-sent like any
 /// other; when it is published, the template takes its content over, with the next `revision`, and the draft is gone. Meanwhile
-/// the template is sent as it is. A template has one such draft at a time; to give it up, delete it.
+/// the template is sent as it is, and keeps its name: the draft's own is not taken over. A template has one such draft at a
+/// time; to give it up, delete it.
 #[utoipa::path(tag = "templates", params(("id" = TemplateId, Path)),
     responses((status = 201, description = "The draft.", body = Template, headers(("ETag" = String), ("Location" = String)))))]
 #[post("/templates/{id}/revise")]
@@ -55,14 +56,15 @@ pub async fn revise_template(
     refuse(&*work.tx, &template).await?;
     // The object store takes its time, and no transaction waits for it.
     let paused = work.pause().await?;
-    let (listed, copies) = copy_files(&app, now, &template).await?;
-    let objects: Vec<String> = copies.iter().filter_map(|copy| copy.object_key.clone()).collect();
+    let mut objects = Vec::new();
     let begun = async {
+        let (listed, copies) = copy_files(&app, now, &template, &mut objects).await?;
         let work = match paused.resume(&app.db).await? {
             Start::Replay(answer) => return Ok(Err(answer)),
             Start::Run(work) => work,
         };
-        let current = find(&*work.tx, *id).await?;
+        let current = Entity::find_by_id(*id).lock_exclusive().one(&*work.tx).await?;
+        let current = current.ok_or_else(|| Problem::not_found("template"))?;
         refuse(&*work.tx, &current).await?;
         if current.version != template.version {
             return Err(DbErr::RecordNotUpdated.into());
@@ -149,11 +151,12 @@ fn name_of(template: &Model, id: TemplateId) -> String {
     template.name.chars().take(kept).chain(ending.chars()).collect()
 }
 
-/// The template's files once more, under ids of their own: a file belongs to one template.
+/// The template's files once more, under ids of their own: a file belongs to one template. `objects` gets what was stored.
 async fn copy_files(
     app: &App,
     now: Timestamp,
     template: &Model,
+    objects: &mut Vec<String>,
 ) -> Result<(Vec<TemplateAttachment>, Vec<files::entity::Model>), Problem> {
     let (mut listed, mut copies) = (Vec::new(), Vec::new());
     for file in files::of(template) {
@@ -163,6 +166,7 @@ async fn copy_files(
         let bytes = app.raw.read(row.id.uuid(), kept, &row.sha256).await.map_err(raw_problem)?;
         let id = TemplateAttachmentId::new(now);
         let Kept { data, object_key } = app.raw.keep(id.uuid(), bytes.to_vec()).await.map_err(raw_problem)?;
+        objects.extend(object_key.clone());
         copies.push(files::entity::Model { id, data, object_key, ..row });
         listed.push(TemplateAttachment { id, ..file });
     }

@@ -151,6 +151,12 @@ on_both! {
         made.ok();
         admin.post(&format!("{draft}/publish"), json!({})).await.problem(409, "in_use");
         assert_eq!(admin.get(&path).await.ok()["revision"], 1);
+        let second = published(&admin, json!({ "name": "Second" })).await;
+        let its_draft = revise(&admin, &second).await;
+        let rules = json!({ "message_rules": [{ "name": "Hello", "trigger": "first_attempt", "channel": "email", "template_id": id_of(&its_draft) }] });
+        admin.patch(&campaign, rules).await.ok();
+        admin.post(&format!("{second}/archive"), json!({})).await.ok();
+        admin.delete(&second).await.problem(409, "in_use");
         assert_eq!(admin.delete(&campaign).await.status, 204);
         assert_eq!(admin.post(&format!("{draft}/publish"), json!({})).await.ok()["revision"], 2);
     }

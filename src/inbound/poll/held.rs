@@ -101,9 +101,9 @@ impl Held {
         self.wary.store(wary, Ordering::Release);
     }
 
-    /// Whether the next messages are to be read one by one; asked once, because whoever died of one died of the first.
-    pub(super) fn was_wary(&self) -> bool {
-        self.wary.swap(false, Ordering::AcqRel)
+    /// Whether the next messages are to be read one by one.
+    pub(super) fn is_wary(&self) -> bool {
+        self.wary.load(Ordering::Acquire)
     }
 
     /// How often the process ended while it read a message alone.
@@ -202,12 +202,16 @@ impl Held {
     /// Writes the health and renews the lease; false when another process has taken it.
     pub(super) async fn renew(&self) -> Result<bool, DbErr> {
         let until = self.app.db.now(&self.app.clock).await?.plus_s(LEASE_S);
+        // Under the row's lock: what another renewal is about to write must not be older than this.
+        let tx = self.app.db.begin().await?;
+        if self.lock(&tx).await?.is_none() {
+            return Ok(false);
+        }
         let change = account::ActiveModel {
             lease_until: Set(until),
             health: Set(self.column()),
             ..Default::default()
         };
-        let tx = self.app.db.begin().await?;
         let done = self.guarded(change).exec(&*tx).await?;
         tx.commit().await?;
         Ok(done.rows_affected == 1)
@@ -299,7 +303,8 @@ impl Held {
         let tx = self.app.db.begin().await?;
         let Some(row) = self.lock(&tx).await? else { return Ok(()) };
         let mut change = account::ActiveModel {
-            lease_until: Set(Timestamp::ZERO),
+            // As if it had run out: whoever comes next is as wary.
+            lease_until: Set(Timestamp::from_millis(self.is_wary().into())),
             due_at: Set(is_polled(&row).then_some(now)),
             ..Default::default()
         };

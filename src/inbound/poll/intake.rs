@@ -68,8 +68,8 @@ pub(super) async fn compare(
     let mut listed = mailbox.session.list_all().await?;
     let known = folder::known_uids(held, validity).await?;
     let last = listed.last().map_or(0, |message| message.uid);
-    held.retain_suspects(|v, uid| v == validity && listed.binary_search_by_key(&uid, |m| m.uid).is_ok());
     listed.retain(|message| !known.contains(&i64::from(message.uid)));
+    held.retain_suspects(|v, uid| v == validity && listed.binary_search_by_key(&uid, |m| m.uid).is_ok());
     if let Some(since) = bounds.since {
         listed.retain(|message| message.internal_date_ms.is_none_or(|ms| ms >= since.as_millis()));
     }
@@ -99,9 +99,10 @@ pub(super) async fn take(
     listed: Vec<Listed>,
 ) -> Result<bool, MailboxError> {
     let validity = mailbox.uid_validity;
+    let wary = held.is_wary();
     let (mut suspects, mut healthy): (Vec<_>, Vec<_>) =
         listed.into_iter().partition(|message| held.turn(validity, message.uid).is_some());
-    if held.was_wary() {
+    if wary {
         // Whoever died had at most so many in hand, and the first ones, because what is stored is not listed.
         let in_hand = healthy.len().min(IN_HAND * limits(held).batch_messages);
         for message in healthy.drain(..in_hand) {
@@ -114,7 +115,7 @@ pub(super) async fn take(
     let plan = Batches::plan(healthy, &limits(held));
     // A batch that fails could not be remembered: its turn comes when there is room again.
     if held.is_crowded(limits(held).batch_messages)
-        && !take_suspects(mailbox, held, std::mem::take(&mut suspects)).await?
+        && !take_suspects(mailbox, held, std::mem::take(&mut suspects), wary).await?
     {
         return Ok(false);
     }
@@ -124,7 +125,11 @@ pub(super) async fn take(
     for message in plan.oversize {
         stub(mailbox, held, message).await?;
     }
-    take_suspects(mailbox, held, suspects).await
+    let complete = take_suspects(mailbox, held, suspects, wary).await?;
+    if complete && wary {
+        held.be_wary(false);
+    }
+    Ok(complete)
 }
 
 /// Takes in suspects one by one; those that failed last come last, so that they hold up nobody.
@@ -132,13 +137,14 @@ async fn take_suspects(
     mailbox: &mut Mailbox,
     held: &Held,
     mut suspects: Vec<Listed>,
+    wary: bool,
 ) -> Result<bool, MailboxError> {
     suspects.sort_by_key(|message| held.turn(mailbox.uid_validity, message.uid));
     for message in suspects {
         if held.app.shutdown.is_stopping() {
             return Ok(false);
         }
-        if held.ended(mailbox.uid_validity, message.uid) > 0 {
+        if wary || held.ended(mailbox.uid_validity, message.uid) > 0 {
             take_in_hand(mailbox, held, message).await?;
         } else {
             take_alone(mailbox, held, message).await?;
@@ -313,7 +319,7 @@ async fn header(
 ) -> Result<Option<Vec<u8>>, MailboxError> {
     let (validity, uid) = (mailbox.uid_validity, message.uid);
     let strikes = held.strikes(validity, uid);
-    if strikes >= HEADER_STRIKES {
+    if strikes >= HEADER_STRIKES || held.ended(validity, uid) >= ENDS {
         return Ok(None);
     }
     let found = mailbox.session.fetch_header(uid).await;

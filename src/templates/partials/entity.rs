@@ -148,6 +148,10 @@ pub mod revision {
 
         /// The template as it was then.
         pub fn over(self, template: template::Model) -> template::Model {
+            // Written by a version that knew no contents of revisions.
+            if self.text.is_empty() {
+                return template::Model { partials: self.partials, revision: self.revision, ..template };
+            }
             let Self {
                 revision, partials, category, subject, text, html, variants, fields, attachments, ..
             } = self;

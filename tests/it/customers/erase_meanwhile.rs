@@ -139,6 +139,34 @@ on_both! {
     }
 }
 
+/// Whoever files a broadcast's message at the same moment is waited for, and what they filed is emptied, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broadcasts_message_that_is_filed_at_the_same_moment_is_emptied_postgres() {
+    let app = TestApp::start(crate::support::Backend::Postgres).await;
+    let centre = Centre::open(&app).await;
+    let broadcast =
+        broadcasts::draft(&app, &centre.admin, centre.office.list.parse().unwrap(), json!({})).await;
+    broadcasts::act(&centre.admin, &broadcast, "start").await;
+    tend_all(&app).await;
+    let db = app.app.db.read();
+    let row = broadcast::Entity::find().one(db).await.unwrap().unwrap();
+    let recipient = recipient::Entity::find().one(db).await.unwrap().unwrap();
+    let customer = customer::Entity::find_by_id(recipient.customer_id).one(db).await.unwrap().unwrap();
+    let printer = Printer::of(&app.app, &row).await.unwrap();
+    let printed = printer.print(&recipient, &customer, app.app.clock.now()).unwrap();
+    let filed = printer.filed(&app.app, &recipient, &printed).await.unwrap();
+    let tx = app.app.db.begin().await.unwrap();
+    let filing = thread::file(&tx, app.app.clock.now(), &printer, &recipient, filed).await.unwrap();
+    assert_eq!(filing, Filing::Done);
+    let filed = async {
+        app.wait_until_blocked().await;
+        tx.commit().await.unwrap();
+    };
+    tokio::join!(centre.erase(), filed);
+    assert_eq!(empty_all(&app).await, Step::Idle);
+    assert_eq!(traces(&app).await, [] as [String; 0]);
+}
+
 /// An object that cannot be removed is tried again later, without a rush.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_object_store_in_trouble_puts_an_erasure_off() {
