@@ -6,6 +6,7 @@ use postroom::{
         print::Printer,
         thread::{self, Filing},
     },
+    conversations::outbound::Filed,
     customers::{entity::customer, erase::texts::empty, rows::gone_among},
     id::CustomerId,
     workers::Step,
@@ -32,6 +33,22 @@ async fn alter(app: &TestApp, sql: &str) {
     let tx = app.app.db.begin().await.unwrap();
     tx.execute_unprepared(sql).await.unwrap();
     tx.commit().await.unwrap();
+}
+
+/// A broadcast's message to the customer, written and not filed yet.
+async fn written(app: &TestApp, centre: &Centre) -> (Printer, recipient::Model, Filed) {
+    let broadcast =
+        broadcasts::draft(app, &centre.admin, centre.office.list.parse().unwrap(), json!({})).await;
+    broadcasts::act(&centre.admin, &broadcast, "start").await;
+    tend_all(app).await;
+    let db = app.app.db.read();
+    let row = broadcast::Entity::find().one(db).await.unwrap().unwrap();
+    let recipient = recipient::Entity::find().one(db).await.unwrap().unwrap();
+    let customer = customer::Entity::find_by_id(recipient.customer_id).one(db).await.unwrap().unwrap();
+    let printer = Printer::of(&app.app, &row).await.unwrap();
+    let printed = printer.print(&recipient, &customer, app.app.clock.now()).unwrap();
+    let filed = printer.filed(&app.app, &recipient, &printed).await.unwrap();
+    (printer, recipient, filed)
 }
 
 on_both! {
@@ -87,16 +104,7 @@ on_both! {
 
     async fn nothing_is_filed_for_a_customer_who_was_erased_while_it_was_written(app) {
         let centre = Centre::open(&app).await;
-        let broadcast = broadcasts::draft(&app, &centre.admin, centre.office.list.parse().unwrap(), json!({})).await;
-        broadcasts::act(&centre.admin, &broadcast, "start").await;
-        tend_all(&app).await;
-        let db = app.app.db.read();
-        let row = broadcast::Entity::find().one(db).await.unwrap().unwrap();
-        let recipient = recipient::Entity::find().one(db).await.unwrap().unwrap();
-        let customer = customer::Entity::find_by_id(recipient.customer_id).one(db).await.unwrap().unwrap();
-        let printer = Printer::of(&app.app, &row).await.unwrap();
-        let printed = printer.print(&recipient, &customer, app.app.clock.now()).unwrap();
-        let filed = printer.filed(&app.app, &recipient, &printed).await.unwrap();
+        let (printer, recipient, filed) = written(&app, &centre).await;
         centre.erase().await;
         let tx = app.app.db.begin().await.unwrap();
         let filing = thread::file(&tx, app.app.clock.now(), &printer, &recipient, filed).await.unwrap();
@@ -144,17 +152,7 @@ on_both! {
 async fn a_broadcasts_message_that_is_filed_at_the_same_moment_is_emptied_postgres() {
     let app = TestApp::start(crate::support::Backend::Postgres).await;
     let centre = Centre::open(&app).await;
-    let broadcast =
-        broadcasts::draft(&app, &centre.admin, centre.office.list.parse().unwrap(), json!({})).await;
-    broadcasts::act(&centre.admin, &broadcast, "start").await;
-    tend_all(&app).await;
-    let db = app.app.db.read();
-    let row = broadcast::Entity::find().one(db).await.unwrap().unwrap();
-    let recipient = recipient::Entity::find().one(db).await.unwrap().unwrap();
-    let customer = customer::Entity::find_by_id(recipient.customer_id).one(db).await.unwrap().unwrap();
-    let printer = Printer::of(&app.app, &row).await.unwrap();
-    let printed = printer.print(&recipient, &customer, app.app.clock.now()).unwrap();
-    let filed = printer.filed(&app.app, &recipient, &printed).await.unwrap();
+    let (printer, recipient, filed) = written(&app, &centre).await;
     let tx = app.app.db.begin().await.unwrap();
     let filing = thread::file(&tx, app.app.clock.now(), &printer, &recipient, filed).await.unwrap();
     assert_eq!(filing, Filing::Done);
