@@ -24,7 +24,8 @@ use crate::{
 /// In every language it may read only what it will be given, with filters, tests and partials that exist; marketing has
 /// `unsubscribe_url` in its text and in its HTML. Publishing a published template again takes over its partials as they are
 /// now: its `revision` grows, and broadcasts that have begun stay with what they began with. Publishing a draft that revises
-/// a template answers with that template, which says from now on what the draft said; the draft is gone, and publishing it again is answered with 404.
+/// a template answers with that template, which says from now on what the draft said; the draft is gone, and publishing it
+/// again is answered with 404.
 #[utoipa::path(tag = "templates", params(("id" = TemplateId, Path)),
     responses((status = 200, description = "The published template.", body = Template, headers(("ETag" = String)))))]
 #[post("/templates/{id}/publish")]

@@ -129,43 +129,38 @@ pub mod revision {
     impl Model {
         /// A template as it is published now.
         pub fn of(template: template::Model, now: Timestamp) -> Self {
-            let template::Model { id, revision, partials, category, subject, text, html, .. } = template;
-            let template::Model { variants, fields, attachments, .. } = template;
             Self {
-                template_id: id,
-                revision,
-                partials,
-                category,
-                subject,
-                text,
-                html,
-                variants,
-                fields,
-                attachments,
+                template_id: template.id,
+                revision: template.revision,
+                partials: template.partials,
+                category: template.category,
+                subject: template.subject,
+                text: template.text,
+                html: template.html,
+                variants: template.variants,
+                fields: template.fields,
+                attachments: template.attachments,
                 published_at: now,
             }
         }
 
         /// The template as it was then.
         pub fn over(self, template: template::Model) -> template::Model {
+            let with_partials =
+                template::Model { partials: self.partials, revision: self.revision, ..template };
             // Written by a version that knew no contents of revisions.
             if self.text.is_empty() {
-                return template::Model { partials: self.partials, revision: self.revision, ..template };
+                return with_partials;
             }
-            let Self {
-                revision, partials, category, subject, text, html, variants, fields, attachments, ..
-            } = self;
             template::Model {
-                revision,
-                partials,
-                category,
-                subject,
-                text,
-                html,
-                variants,
-                fields,
-                attachments,
-                ..template
+                category: self.category,
+                subject: self.subject,
+                text: self.text,
+                html: self.html,
+                variants: self.variants,
+                fields: self.fields,
+                attachments: self.attachments,
+                ..with_partials
             }
         }
     }
