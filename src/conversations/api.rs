@@ -265,7 +265,7 @@ async fn with_open_item(
         .select_only()
         .column(work_item::Column::ConversationId)
         .filter(among(work_item::Column::ConversationId, ids))
-        .filter(work_item::Column::State.is_not_in([WorkState::Completed, WorkState::Discarded]))
+        .filter(work_item::Column::State.is_not_in(WorkState::DONE))
         .into_tuple()
         .all(db)
         .await?;

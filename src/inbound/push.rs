@@ -120,7 +120,7 @@ async fn open_item(
 ) -> Result<Option<WorkItemId>, DbErr> {
     let open = work_item::Entity::find()
         .filter(work_item::Column::ConversationId.eq(conversation))
-        .filter(work_item::Column::State.is_not_in([WorkState::Completed, WorkState::Discarded]));
+        .filter(work_item::Column::State.is_not_in(WorkState::DONE));
     Ok(open.one(tx).await?.map(|item| item.id))
 }
 

@@ -100,7 +100,7 @@ async fn open_items(
     for ids in ids.chunks(500) {
         let items = work_item::Entity::find()
             .filter(among(work_item::Column::ConversationId, ids.iter().copied()))
-            .filter(work_item::Column::State.is_not_in([WorkState::Completed, WorkState::Discarded]))
+            .filter(work_item::Column::State.is_not_in(WorkState::DONE))
             .order_by_asc(work_item::Column::Id)
             .lock_exclusive()
             .all(tx)

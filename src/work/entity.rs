@@ -52,6 +52,11 @@ pub enum WorkState {
     Failed,
 }
 
+impl WorkState {
+    /// Those of items that are done, and that nothing brings back.
+    pub const DONE: [Self; 2] = [Self::Completed, Self::Discarded];
+}
+
 /// Where an offer stands.
 #[derive(
     Clone,

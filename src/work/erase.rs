@@ -13,9 +13,6 @@ use crate::{
     id::{ConversationId, OfferId, WorkItemId},
 };
 
-/// The states of items that are done.
-const DONE: [WorkState; 2] = [WorkState::Completed, WorkState::Discarded];
-
 /// The item of the conversation that is not done.
 ///
 /// # Errors
@@ -28,7 +25,7 @@ pub async fn open_item(
         .select_only()
         .column(work_item::Column::Id)
         .filter(work_item::Column::ConversationId.eq(conversation))
-        .filter(work_item::Column::State.is_not_in(DONE))
+        .filter(work_item::Column::State.is_not_in(WorkState::DONE))
         .into_tuple()
         .one(db)
         .await
@@ -55,7 +52,7 @@ pub async fn forget(
         .set(emptied)
         .col_expr(Column::Version, Expr::col(Column::Version).add(1))
         .filter(Column::ConversationId.eq(conversation))
-        .filter(Column::State.is_in(DONE))
+        .filter(Column::State.is_in(WorkState::DONE))
         .exec_with_returning(tx)
         .await?;
     let items: Vec<WorkItemId> = items.into_iter().map(|item| item.id).collect();

@@ -209,7 +209,7 @@ pub async fn is_held_for(db: &impl ConnectionTrait, group: GroupId) -> Result<bo
         .select_only()
         .column(work_item::Column::Id)
         .filter(work_item::Column::GroupId.eq(group))
-        .filter(work_item::Column::State.is_not_in([WorkState::Completed, WorkState::Discarded]))
+        .filter(work_item::Column::State.is_not_in(WorkState::DONE))
         .limit(1)
         .into_tuple()
         .one(db)
