@@ -45,8 +45,7 @@ pub fn mount(config: &mut ServiceConfig<'_>) {
 /// The messages that were exchanged with them are emptied in the background: texts, names, addresses, files and sources, what
 /// servers said, notes, and what scripts saw. `texts_erased_at` and the event `customer.texts_erased` tell when that is done.
 /// Where another customer has the same address, only what was sent to this one. What is unsent is called off. Ids, times,
-/// states and counts stay, and so does what comes in later. While a work item of theirs is not done, it
-/// is refused.
+/// states and counts stay, and so does what comes in later. While a work item of theirs is not done, it is refused.
 ///
 /// Answers that are kept for repeated requests, and uploads, are gone after 24 hours. The audit log keeps a `ref` that a call
 /// named. It cannot be undone. Doing it again changes nothing.
